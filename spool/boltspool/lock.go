@@ -1,0 +1,56 @@
+package boltspool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+var errLocked = errors.New("locked by another")
+
+const lockPoll = 10 * time.Millisecond
+
+// lockDir takes the lock of the directory and writes the process ID into it.
+// The lock ends with the file that is returned, or with the process.
+func lockDir(dir string, timeout time.Duration) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("boltspool: %w", err)
+	}
+	deadline := time.Now().Add(timeout)
+	for {
+		err = tryLock(f)
+		if !errors.Is(err, errLocked) || !time.Now().Before(deadline) {
+			break
+		}
+		time.Sleep(lockPoll) // flock knows no timeout
+	}
+	if err == nil {
+		err = f.Truncate(0)
+	} else if errors.Is(err, errLocked) {
+		err = fmt.Errorf("boltspool: %s is in use by %s: one process at a time can open a spool", dir, lockHolder(f))
+	}
+	if err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// lockHolder names the process that wrote itself into the lock file.
+func lockHolder(f *os.File) string {
+	b, _ := io.ReadAll(io.LimitReader(f, 32))
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return "another process"
+	}
+	return fmt.Sprintf("process %d", pid)
+}

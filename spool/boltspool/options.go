@@ -1,0 +1,73 @@
+package boltspool
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Options configures a [Spool]. The zero value, like a nil *Options, selects
+// the defaults. A negative value selects "none" where a field says so.
+type Options struct {
+	// LockTimeout is how long Open waits for another process that has the
+	// directory open. Negative: it does not wait. Defaults to 1 second.
+	LockTimeout time.Duration
+
+	// SegmentSize is the size in bytes at which a segment file is closed and
+	// the next one begun; at least 2 MiB. A segment is deleted as a whole once
+	// none of its bodies is needed any more, so that smaller segments give space
+	// back sooner. Defaults to 64 MiB.
+	SegmentSize int64
+
+	// StageMemory is how many bytes of bodies that are still arriving are kept
+	// in memory, all of them together. What arrives beyond that goes to files
+	// at once. Negative: everything does. Defaults to 64 MiB.
+	StageMemory int64
+
+	// MaxMessageSize is the largest body in bytes; a Write beyond it answers
+	// spool.ErrTooLarge. Negative: no limit. Defaults to 1 GiB.
+	MaxMessageSize int64
+
+	// Reserve is how many bytes of the file system are left free for updates
+	// and removes. With less than that, new messages are answered with
+	// spool.ErrFull. It must be smaller than the file system. Negative: none.
+	// Defaults to 64 MiB.
+	Reserve int64
+
+	// Logger receives what happens aside from any call: damage that was found,
+	// files that could not be deleted, and the beginning and end of the states
+	// spool.ErrFull and spool.ErrFailed. Defaults to slog.Default().
+	Logger *slog.Logger
+
+	fs vfs // what tests put in the place of the operating system
+}
+
+// withDefaults returns a complete copy of o, or says what is wrong with it.
+func (o *Options) withDefaults() (Options, error) {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	setDefault(&c.LockTimeout, time.Second)
+	setDefault(&c.SegmentSize, 64<<20)
+	setDefault(&c.StageMemory, 64<<20)
+	setDefault(&c.MaxMessageSize, 1<<30)
+	setDefault(&c.Reserve, 64<<20)
+	if c.SegmentSize < 2<<20 {
+		return c, fmt.Errorf("boltspool: Options.SegmentSize is %d bytes: want at least 2 MiB", c.SegmentSize)
+	}
+	c.Reserve = max(c.Reserve, 0)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.fs == nil {
+		c.fs = osFS{}
+	}
+	return c, nil
+}
+
+func setDefault[T time.Duration | int64](field *T, value T) {
+	if *field == 0 {
+		*field = value
+	}
+}
