@@ -1,0 +1,32 @@
+package spool_test
+
+import (
+	"testing"
+
+	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/spooltest"
+)
+
+func TestMemory(t *testing.T) { spooltest.Run(t, memoryHarness()) }
+
+// Nobody can tell whether what a failed sync was for is there later.
+func TestMemoryFailSyncKept(t *testing.T) {
+	h := memoryHarness()
+	h.Fail = func(_ *testing.T, s spool.Spool) { s.(*spool.Memory).FailSyncKept() }
+	spooltest.Run(t, h)
+}
+
+func memoryHarness() spooltest.Harness {
+	return spooltest.Harness{
+		Open:   func(*testing.T) spool.Spool { return spool.NewMemory() },
+		Reopen: func(_ *testing.T, s spool.Spool) spool.Spool { return s.(*spool.Memory).Reopen() },
+		Crash:  func(_ *testing.T, s spool.Spool) spool.Spool { return s.(*spool.Memory).Crash() },
+		Second: func(_ *testing.T, s spool.Spool) spool.Spool { return s.(*spool.Memory).Attach() },
+		Fail:   func(_ *testing.T, s spool.Spool) { s.(*spool.Memory).FailSync() },
+		Damage: func(t *testing.T, s spool.Spool, id spool.ID, part string) {
+			if err := s.(*spool.Memory).Damage(id, part); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+}
