@@ -78,21 +78,21 @@ func (g *group) empty() bool {
 	return n == 0
 }
 
-// A tally counts the entries of a group in one state, and orders those that
-// nobody owns by due time. Due times lie beside the slots so that sifting
-// touches one array.
+// A tally counts the entries of a group in one state, and holds a heap of those
+// that nobody owns, the earliest due first.
 type tally struct {
 	entries int
 	bytes   int64
 	oldest  int64 // no entry was received before; reset when there is none
-	due     []slotID
+	next    int64 // due time of the first in the heap, or never
+	heap    []slotID
 }
 
 func (t *tally) key() int64 {
-	if len(t.due) == 0 {
+	if len(t.heap) == 0 {
 		return never
 	}
-	return 0
+	return t.next
 }
 
 func (x *index) slot(n slotID) *slot { return &x.chunks[n/slotsPerChunk][n%slotsPerChunk] }
@@ -118,4 +118,185 @@ func (x *index) alloc() slotID {
 		x.free = append(x.free, i)
 	}
 	return first
+}
+
+// An item is what the index is told of an entry.
+type item struct {
+	id            spool.ID
+	due, received int64
+	size          int64
+	rev           uint64
+	state         spool.State
+	owned         bool
+}
+
+// put inserts an entry or replaces the one with the same ID.
+func (x *index) put(it item, queue, class []byte) {
+	n, ok := x.byID[it.id]
+	if ok {
+		x.detach(n)
+	} else {
+		n = x.alloc()
+		x.byID[it.id] = n
+	}
+	g := x.group(queue, class)
+	*x.slot(n) = slot{id: it.id, due: it.due, received: it.received, size: it.size, rev: it.rev,
+		state: it.state, owned: it.owned, group: g, pos: -1}
+	t := &g.states[it.state]
+	if t.entries == 0 || it.received < t.oldest {
+		t.oldest = it.received
+	}
+	t.entries++
+	t.bytes += it.size
+	if !it.owned {
+		x.enqueue(n)
+	}
+}
+
+// remove forgets an entry.
+func (x *index) remove(id spool.ID) {
+	n, ok := x.byID[id]
+	if !ok {
+		return
+	}
+	x.detach(n)
+	delete(x.byID, id)
+	*x.slot(n) = slot{}
+	x.free = append(x.free, n)
+}
+
+// detach takes an entry out of its group, and a group that is empty then out of
+// its queue.
+func (x *index) detach(n slotID) {
+	s := x.slot(n)
+	if s.pos >= 0 {
+		x.dequeue(n)
+	}
+	g := s.group
+	t := &g.states[s.state]
+	t.entries--
+	t.bytes -= s.size
+	if !g.empty() {
+		return
+	}
+	q := g.queue
+	q.due.remove(g)
+	delete(q.classes, g.class)
+	if len(q.classes) == 0 {
+		x.due.remove(q)
+		delete(x.queues, q.name)
+		return
+	}
+	x.due.fix(q)
+}
+
+// group returns the group of this name, which it makes if need be.
+func (x *index) group(queueName, class []byte) *group {
+	q := x.queues[string(queueName)]
+	if q == nil {
+		q = &queue{name: string(queueName), classes: make(map[string]*group)}
+		x.queues[q.name] = q
+		g := newGroup(q, string(class))
+		x.due.push(q)
+		return g
+	}
+	if g := q.classes[string(class)]; g != nil {
+		return g
+	}
+	return newGroup(q, string(class))
+}
+
+func newGroup(q *queue, class string) *group {
+	g := &group{queue: q, class: class}
+	q.classes[class] = g
+	q.due.push(g)
+	return g
+}
+
+// own takes an entry out of its heap: somebody works on it.
+func (x *index) own(n slotID) {
+	x.dequeue(n)
+	x.slot(n).owned = true
+}
+
+// release puts an entry that is owned back.
+func (x *index) release(id spool.ID) bool {
+	n, ok := x.byID[id]
+	if !ok || !x.slot(n).owned {
+		return false
+	}
+	x.slot(n).owned = false
+	x.enqueue(n)
+	return true
+}
+
+func (x *index) enqueue(n slotID) {
+	s := x.slot(n)
+	t := &s.group.states[s.state]
+	t.heap = append(t.heap, n)
+	s.pos = int32(len(t.heap) - 1)
+	x.up(t.heap, len(t.heap)-1)
+	x.headChanged(s.group, s.state)
+}
+
+func (x *index) dequeue(n slotID) {
+	s := x.slot(n)
+	t := &s.group.states[s.state]
+	i, last := int(s.pos), len(t.heap)-1
+	x.swap(t.heap, i, last)
+	t.heap = t.heap[:last]
+	if i < last {
+		x.up(t.heap, i)
+		x.down(t.heap, i)
+	}
+	s.pos = -1
+	if last == 0 {
+		t.heap = nil
+	}
+	x.headChanged(s.group, s.state)
+}
+
+// headChanged brings everything above a heap of entries into order.
+func (x *index) headChanged(g *group, state spool.State) {
+	t := &g.states[state]
+	if len(t.heap) > 0 {
+		t.next = x.slot(t.heap[0]).due
+	}
+	switch {
+	case state == spool.Queued:
+		g.queue.due.fix(g)
+		x.due.fix(g.queue)
+	case state == spool.Final && len(t.heap) > 0:
+		x.finals[g] = struct{}{}
+	case state == spool.Final:
+		delete(x.finals, g)
+	}
+}
+
+func (x *index) earlier(h []slotID, i, j int) bool { return x.slot(h[i]).due < x.slot(h[j]).due }
+
+func (x *index) swap(h []slotID, i, j int) {
+	h[i], h[j] = h[j], h[i]
+	x.slot(h[i]).pos, x.slot(h[j]).pos = int32(i), int32(j)
+}
+
+func (x *index) up(h []slotID, i int) {
+	for i > 0 && x.earlier(h, i, (i-1)/2) {
+		x.swap(h, i, (i-1)/2)
+		i = (i - 1) / 2
+	}
+}
+
+func (x *index) down(h []slotID, i int) {
+	for {
+		c := 2*i + 1
+		if c+1 < len(h) && x.earlier(h, c+1, c) {
+			c++
+		}
+		if c >= len(h) || !x.earlier(h, c, i) {
+			return
+		}
+		x.swap(h, i, c)
+		i = c
+	}
 }

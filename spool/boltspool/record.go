@@ -200,11 +200,12 @@ func parseRecord(rec, key []byte) (*spool.Entry, error) {
 
 // instant maps a time to Unix nanoseconds, cut to what they can express.
 func instant(t time.Time) int64 {
+	const limit = math.MaxInt64/int64(time.Second) - 1
 	switch s := t.Unix(); {
-	case s < math.MinInt64/1e9+1:
+	case s < -limit:
 		return math.MinInt64
-	case s > math.MaxInt64/1e9-1:
-		return math.MaxInt64
+	case s > limit:
+		return never - 1
 	}
 	return t.UnixNano()
 }
