@@ -79,6 +79,9 @@ func (s *Spool) initialize() error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("boltspool: %w", err)
 	}
+	if err := s.fs.SyncDir(filepath.Dir(s.dir)); err != nil {
+		return fmt.Errorf("boltspool: %w", err)
+	}
 	seg := filepath.Join(s.dir, "seg")
 	for _, d := range []string{seg, s.bigDir} {
 		if err := makeDir(s.fs, d); err != nil {
@@ -243,6 +246,13 @@ func (s *Spool) setAside(id spool.ID, err error) error {
 // sweep cuts off what was never acknowledged and deletes files to which nothing
 // refers, unless damage makes it uncertain what refers to them.
 func (s *Spool) sweep() error {
+	// A process that was killed may have made directory entries and not synced
+	// them. From here on everything relies on them.
+	for _, dir := range []string{s.dir, s.segs.dir, s.bigDir} {
+		if err := s.fs.SyncDir(dir); err != nil {
+			return err
+		}
+	}
 	files, err := s.fs.ReadDir(s.segs.dir)
 	if err != nil {
 		return err

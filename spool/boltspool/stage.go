@@ -199,7 +199,7 @@ func (w *writer) prepare() error {
 	}
 	name, parent := bigPath(w.s.bigDir, w.id)
 	if err := makeDir(w.s.fs, parent); err != nil {
-		return noSpace(err)
+		return err
 	}
 	if b.name != name {
 		if err := w.s.fs.Rename(b.name, name); err != nil {

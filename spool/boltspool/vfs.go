@@ -85,7 +85,7 @@ func makeDir(fsys vfs, name string) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return noSpace(err)
 	}
 	return fsys.SyncDir(filepath.Dir(name))
 }
