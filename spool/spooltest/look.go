@@ -80,8 +80,10 @@ var queuesTests = []conformanceTest{
 		run: func(f *fixture) {
 			f.infos()
 			old := f.now.Add(-24 * time.Hour)
-			f.free("12345", func(e *spool.Entry) { e.Received = old })
-			f.owned("123", func(e *spool.Entry) { e.Header = []byte("1234"); e.Due = f.now.Add(-time.Hour) })
+			f.free("12345")
+			f.owned("123", func(e *spool.Entry) {
+				e.Header, e.Due, e.Received = []byte("1234"), f.now.Add(-time.Hour), old
+			})
 			f.freeIn("queue", "other", time.Hour)
 			f.freeIn("another", "class", time.Hour)
 			f.freeAs(spool.Held)
