@@ -138,18 +138,25 @@ func (s *Spool) closeFiles() error {
 }
 
 // view runs f in a read transaction, which must be short: it pins pages.
-func (s *Spool) view(f func(entries, bodies *bbolt.Bucket) error) (err error) {
+func (s *Spool) view(f func(entries, bodies *bbolt.Bucket) error) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	defer recoverIndex(&err)()
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		return f(tx.Bucket(bucketEntries), tx.Bucket(bucketBodies))
-	})
+	err := s.readIndex(f)
 	if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
 		return spool.ErrClosed
 	}
+	if errors.Is(err, errIndexDamage) {
+		return s.fail(err)
+	}
 	return err
+}
+
+func (s *Spool) readIndex(f func(entries, bodies *bbolt.Bucket) error) (err error) {
+	defer recoverIndex(&err)()
+	return s.db.View(func(tx *bbolt.Tx) error {
+		return f(tx.Bucket(bucketEntries), tx.Bucket(bucketBodies))
+	})
 }
 
 // recoverIndex turns a panic of bbolt, or a fault in the pages that it maps,

@@ -3,6 +3,7 @@ package boltspool
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,6 +116,7 @@ func (in *inbox) take() (group []*request) {
 // and the index. It ends when the inbox is closed and empty.
 func (s *Spool) commitLoop() {
 	defer close(s.committerDone)
+	debug.SetPanicOnFault(true) // tryGroup recovers
 	var pace pacer
 	probe := time.NewTicker(probeInterval)
 	defer probe.Stop()

@@ -64,7 +64,7 @@ func walkPages(f io.ReaderAt, size int64) error {
 			return err
 		}
 	}
-	return w.tree(m.root, nil)
+	return w.tree(m.root, nil, nil)
 }
 
 // A pageMeta is what the newest valid meta page says.
@@ -142,25 +142,26 @@ func (w *pageWalk) page(id uint64) ([]byte, error) {
 	return p, err
 }
 
-// tree verifies a page and everything below it. No key in it comes before low.
-func (w *pageWalk) tree(id uint64, low []byte) error {
+// tree verifies a page and everything below it, where each key lies from low up
+// to, but not including, high; nil is no limit.
+func (w *pageWalk) tree(id uint64, low, high []byte) error {
 	p, err := w.page(id)
 	if err != nil {
 		return err
 	}
-	if err := w.elements(p, low, true); err != nil {
+	if err := w.elements(p, low, high); err != nil {
 		return fmt.Errorf("page %d: %w", id, err)
 	}
 	return nil
 }
 
-// elements verifies the contents of a page. A root may be empty.
-func (w *pageWalk) elements(p, low []byte, root bool) error {
+// elements verifies the contents of a page.
+func (w *pageWalk) elements(p, low, high []byte) error {
 	flags, count := binary.LittleEndian.Uint16(p[8:]), int(binary.LittleEndian.Uint16(p[10:]))
 	if flags != pageBranch && flags != pageLeaf {
 		return fmt.Errorf("neither a branch nor a leaf: flags %#x", flags)
 	}
-	if pageHeader+count*pageElement > len(p) || count == 0 && (flags == pageBranch || !root) {
+	if pageHeader+count*pageElement > len(p) || count == 0 && flags == pageBranch {
 		return fmt.Errorf("%d elements", count)
 	}
 	for i := range count {
@@ -169,13 +170,19 @@ func (w *pageWalk) elements(p, low []byte, root bool) error {
 		if err != nil {
 			return fmt.Errorf("element %d: %w", i, err)
 		}
-		if c := bytes.Compare(key, low); c < 0 || c == 0 && i > 0 {
+		if c := bytes.Compare(key, low); c < 0 || c == 0 && i > 0 || high != nil && bytes.Compare(key, high) >= 0 {
 			return fmt.Errorf("element %d is out of order", i)
 		}
 		low = key
 		switch {
 		case flags == pageBranch:
-			err = w.tree(binary.LittleEndian.Uint64(e[8:]), key)
+			next := high
+			if i+1 < count {
+				if next, _, err = element(e[pageElement:], flags); err != nil {
+					return fmt.Errorf("element %d: %w", i+1, err)
+				}
+			}
+			err = w.tree(binary.LittleEndian.Uint64(e[8:]), key, next)
 		case binary.LittleEndian.Uint32(e)&leafBucket != 0:
 			err = w.bucket(value)
 		}
@@ -205,12 +212,12 @@ func (w *pageWalk) bucket(value []byte) error {
 		return errors.New("a bucket without header")
 	}
 	if root := binary.LittleEndian.Uint64(value); root != 0 {
-		return w.tree(root, nil)
+		return w.tree(root, nil, nil)
 	}
 	if len(value) < 16+pageHeader {
 		return errors.New("an inline bucket without page")
 	}
-	return w.elements(value[16:], nil, true)
+	return w.elements(value[16:], nil, nil)
 }
 
 func checkFreelist(p []byte) error {

@@ -28,8 +28,10 @@ var (
 	keyMarks      = []byte("marks")
 )
 
+var errIndexDamage = errors.New("index.db is damaged")
+
 func indexDamage(what any) error {
-	return fmt.Errorf("boltspool: index.db is damaged: %v; keep the directory and restore it from a copy", what)
+	return fmt.Errorf("boltspool: %w: %v; keep the directory and restore it from a copy", errIndexDamage, what)
 }
 
 // open does the work of Open. What it opened is closed by closeFiles.
