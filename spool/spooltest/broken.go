@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
@@ -37,6 +38,29 @@ var failTests = []conformanceTest{
 				f.fail("Update when the sync fails: Rev was set to %d; only a success sets it", next.Rev)
 			}
 			f.failed(other, v)
+		},
+	},
+	{
+		name:  "Group",
+		needs: []string{"Fail", "Reopen"},
+		rule:  "a failed sync answers ErrFailed, or ErrAmbiguous, to all whose change it was for, and to all that come later",
+		run: func(f *fixture) {
+			before := f.owned("before")
+			f.h.Fail(f.t, f.sp)
+			errs := make([]error, 8)
+			var wg sync.WaitGroup
+			for n := range errs {
+				wg.Go(func() { _, errs[n] = f.commitOwned("meanwhile") })
+			}
+			wg.Wait()
+			for _, err := range errs {
+				f.is(err, "one of eight that commit when the sync fails", spool.ErrFailed, spool.ErrAmbiguous)
+			}
+			f.reopen()
+			f.has(before.Body, "before")
+			for _, e := range f.stored() {
+				f.has(e.Body, map[bool]string{true: "before", false: "meanwhile"}[e.ID == before.ID])
+			}
 		},
 	},
 	{

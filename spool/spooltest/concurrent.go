@@ -78,20 +78,32 @@ var concurrentTests = []conformanceTest{
 
 // commitOne stores an entry that nobody owns, from any goroutine.
 func (f *fixture) commitOne(body string) error {
-	w, err := f.sp.Create(f.ctx, 0)
+	e, err := f.commitEntry(body)
 	if err != nil {
 		return err
 	}
+	return errors.Join(f.sp.Apply(f.ctx, unit(spool.Release, e))...)
+}
+
+// commitOwned stores an entry that stays owned, from any goroutine.
+func (f *fixture) commitOwned(body string) (spool.ID, error) {
+	e, err := f.commitEntry(body)
+	return e.ID, err
+}
+
+func (f *fixture) commitEntry(body string) (*spool.Entry, error) {
+	e := f.entry(spool.ID{})
+	w, err := f.sp.Create(f.ctx, 0)
+	if err != nil {
+		return e, err
+	}
 	defer w.Abort()
 	if _, err := w.Write([]byte(body)); err != nil {
-		return err
+		return e, err
 	}
-	e := f.entry(w.ID())
+	e.Body = w.ID()
 	e.LastError = body // so that the worker knows what to find
-	if err := w.Commit(f.ctx, e); err != nil {
-		return err
-	}
-	return errors.Join(f.sp.Apply(f.ctx, unit(spool.Release, e))...)
+	return e, w.Commit(f.ctx, e)
 }
 
 // A tally says what workers did.
@@ -166,6 +178,10 @@ func concurrentWorkers(f *fixture) {
 
 // work updates an entry at its first turn, and removes it at its second.
 func (f *fixture) work(e *spool.Entry, l *tally) error {
+	if s, ok := f.sp.(spool.Starter); ok {
+		s.Started(e.ID)
+		defer s.Ended(e.ID)
+	}
 	if e.Attempts == 0 {
 		next := e.Clone()
 		next.Attempts++

@@ -1,6 +1,8 @@
 package spooltest
 
 import (
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -39,6 +41,12 @@ var reopenTests = []conformanceTest{
 			f.lacks(b.Body, "whose last entry was removed")
 			f.has(kept.Body, "kept")
 		},
+	},
+	{
+		name:  "Meanwhile",
+		needs: []string{"Reopen"},
+		rule:  "Close waits for what was taken up: what is committed meanwhile is found again, or answers ErrClosed",
+		run:   closeMeanwhile,
 	},
 	{
 		name:  "Counts",
@@ -239,6 +247,55 @@ func (f *fixture) survives(restart func()) {
 	}
 	f.ok(f.sp.Health(), "Health")
 	f.owned("it goes on")
+}
+
+// closeMeanwhile closes the spool while several commit to it.
+func closeMeanwhile(f *fixture) {
+	const callers = 6
+	acknowledged := make([]map[spool.ID]string, callers)
+	errs := make([]error, callers)
+	started := make(chan struct{}, callers)
+	var wg sync.WaitGroup
+	for n := range callers {
+		acknowledged[n] = make(map[spool.ID]string)
+		wg.Go(func() {
+			for i := 0; errs[n] == nil; i++ {
+				body := fmt.Sprintf("body %d of %d", i, n)
+				var id spool.ID
+				if id, errs[n] = f.commitOwned(body); errs[n] == nil {
+					acknowledged[n][id] = body
+				}
+				if i == 0 {
+					started <- struct{}{}
+				}
+			}
+		})
+	}
+	for range callers {
+		<-started
+	}
+	f.ok(f.sp.Close(), "Close beside commits")
+	wg.Wait()
+	f.sp = f.h.Reopen(f.t, f.sp)
+
+	stored := make(map[spool.ID]*spool.Entry)
+	for _, e := range f.stored() {
+		stored[e.ID] = e
+	}
+	total := 0
+	for n := range callers {
+		f.is(errs[n], "Commit beside Close", spool.ErrClosed)
+		for id, body := range acknowledged[n] {
+			if stored[id] == nil {
+				f.fail("entry %s, for which Commit answered nil beside Close, is lost", id)
+			}
+			f.has(stored[id].Body, body)
+		}
+		total += len(acknowledged[n])
+	}
+	if len(stored) != total {
+		f.fail("%d entries are stored, but %d were answered by nil and the others by ErrClosed", len(stored), total)
+	}
 }
 
 // disowned checks that restart ends ownership.
