@@ -22,9 +22,6 @@ func (m *Memory) Apply(ctx context.Context, units ...Unit) (errs []error) {
 	if m.crashed {
 		return sameError(ErrClosed, len(units))
 	}
-	if m.broken != nil {
-		return sameError(m.broken, len(units))
-	}
 	errs = make([]error, len(units))
 	failed := false
 	for i, u := range units {
@@ -75,7 +72,7 @@ func sameError(err error, n int) []error {
 
 // applyUnit applies u whole, or nothing of it.
 func (s *memStore) applyUnit(m *Memory, u Unit) error {
-	if m.broken != nil { // by a unit before this one
+	if m.broken != nil { // while this waited, or by a unit before it
 		return m.broken
 	}
 	if err := s.checkUnit(m, u); err != nil {

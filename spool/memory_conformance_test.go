@@ -2,6 +2,7 @@ package spool_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 	"github.com/deferredqueue/deferredqueue/spool/spooltest"
@@ -13,6 +14,17 @@ func TestMemory(t *testing.T) { spooltest.Run(t, memoryHarness()) }
 func TestMemoryFailSyncKept(t *testing.T) {
 	h := memoryHarness()
 	h.Fail = func(_ *testing.T, s spool.Spool) { s.(*spool.Memory).FailSyncKept() }
+	spooltest.Run(t, h)
+}
+
+// With a delay there is time for things to happen while an Apply waits.
+func TestMemoryDelayed(t *testing.T) {
+	h := memoryHarness()
+	h.Open = func(*testing.T) spool.Spool {
+		m := spool.NewMemory()
+		m.SetDelay(200 * time.Microsecond)
+		return m
+	}
 	spooltest.Run(t, h)
 }
 

@@ -79,13 +79,11 @@ func (x *memIndex) add(e *memEntry) {
 	x.settle(e)
 }
 
-// drop forgets an entry.
+// drop forgets an entry, which does not wait: who removes it owns it.
 func (x *memIndex) drop(e *memEntry) {
 	g := e.group
 	g.entries--
 	g.bytes -= e.Size
-	g.waiting.put(e, false)
-	x.reorder(g)
 	if g.entries == 0 {
 		delete(x.groups, g.key)
 	}

@@ -33,7 +33,13 @@ var failTests = []conformanceTest{
 			v := f.stage("afterwards")
 			f.h.Fail(f.t, f.sp)
 			next := e.Clone()
-			f.is(f.try(unit(spool.Update, next)), "Update when the sync fails", spool.ErrFailed, spool.ErrAmbiguous)
+			errs := f.sp.Apply(f.ctx, unit(spool.Update, next), unit(spool.Insert, f.entry(e.Body)))
+			if len(errs) != 2 {
+				f.fail("Apply of two units when the sync fails: got errs %v, want one error per unit", errs)
+			}
+			for _, err := range errs {
+				f.is(err, "Apply when the sync fails", spool.ErrFailed, spool.ErrAmbiguous)
+			}
 			if next.Rev != e.Rev {
 				f.fail("Update when the sync fails: Rev was set to %d; only a success sets it", next.Rev)
 			}
