@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +30,17 @@ type ledger struct {
 
 func newLedger(t *testing.T) *ledger {
 	return &ledger{t: t, bodies: map[spool.ID][]byte{}, acked: map[spool.ID]*spool.Entry{}, unsure: map[spool.ID]bool{}}
+}
+
+// fastDir returns a new directory where a sync costs little, if there is one.
+func fastDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "boltspool")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 func noise(n int) []byte {
@@ -194,7 +207,7 @@ func TestFaultPoints(t *testing.T) {
 	count := newFaultFS()
 	count.arm(0, nil)
 	l := newLedger(t)
-	dir := t.TempDir() + "/spool"
+	dir := filepath.Join(fastDir(t), "spool")
 	l.work(dir, count)
 	l.verify(dir)
 	if len(l.acked) != 6 {
@@ -210,7 +223,7 @@ func TestFaultPoints(t *testing.T) {
 			t.Run(fmt.Sprintf("%d-%v", at, cause), func(t *testing.T) {
 				fsys := newFaultFS()
 				fsys.arm(at, cause)
-				l, dir := newLedger(t), t.TempDir()+"/spool"
+				l, dir := newLedger(t), filepath.Join(fastDir(t), "spool")
 				l.work(dir, fsys)
 				if fsys.fired() == "" {
 					t.Skip("the work took another course")

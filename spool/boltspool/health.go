@@ -129,7 +129,7 @@ func (s *Spool) probeSpace() {
 			return
 		}
 	}
-	if err := s.indexFile.reserve(s.indexFile.used, indexStep); err != nil {
+	if err := s.indexFile.reserve(s.indexFile.used, indexStep+indexKeep(s.indexFile.used)); err != nil {
 		return
 	}
 	s.setFull(false)

@@ -5,9 +5,12 @@ import (
 	"os"
 )
 
-// indexStep is how far the index file is allocated beyond what it needs: what
-// updates and removes live on when the disk is full.
+// indexStep is how far the index file is allocated beyond what it needs, at least.
 const indexStep = 1 << 20
+
+// indexKeep is how many bytes new messages leave to updates and removes, which
+// live on that when the disk is full. What these free they use again.
+func indexKeep(used int64) int64 { return min(max(used/8, 2*indexStep), 64<<20) }
 
 // An indexFile allocates the blocks of index.db ahead of bbolt, which itself
 // would only make the file longer: a write of bbolt must not find the disk full.

@@ -183,7 +183,7 @@ func (f *powerFile) Datasync() error {
 func TestPowerCut(t *testing.T) {
 	count := newPowerFS(0)
 	whole := newLedger(t)
-	whole.work(filepath.Join(t.TempDir(), "spool"), count)
+	whole.work(filepath.Join(fastDir(t), "spool"), count)
 	if len(whole.acked) != 6 {
 		t.Fatalf("without a power cut %d entries were stored, want 6", len(whole.acked))
 	}
@@ -191,7 +191,7 @@ func TestPowerCut(t *testing.T) {
 	for cut := 1; cut <= count.mu.ops+1; cut++ {
 		t.Run(fmt.Sprint(cut), func(t *testing.T) {
 			power := newPowerFS(cut)
-			l, dir := newLedger(t), filepath.Join(t.TempDir(), "spool")
+			l, dir := newLedger(t), filepath.Join(fastDir(t), "spool")
 			l.work(dir, power)
 			power.lose(t)
 			l.verify(dir)
@@ -205,7 +205,7 @@ func TestPowerCutTeeth(t *testing.T) {
 	for _, sync := range []string{"file", "dir"} {
 		t.Run(sync, func(t *testing.T) {
 			power := newPowerFS(0)
-			l, dir := newLedger(t), filepath.Join(t.TempDir(), "spool")
+			l, dir := newLedger(t), filepath.Join(fastDir(t), "spool")
 			l.work(dir, &noSync{power, sync})
 			if len(l.acked) == 0 {
 				t.Fatal("nothing was stored")

@@ -265,7 +265,7 @@ func (s *Spool) sweep() error {
 			continue
 		}
 		s.segs.last = max(s.segs.last, n)
-		if s.segs.use[n] == nil && !s.bodyDamage {
+		if s.segs.use[n] == nil {
 			s.removeOrphan(filepath.Join(s.segs.dir, f.Name()))
 		}
 	}
@@ -302,7 +302,7 @@ func (s *Spool) sweepBig() error {
 		err = s.view(func(_, bodies *bbolt.Bucket) error {
 			for _, f := range files {
 				id, err := spool.ParseID(f.Name())
-				if err == nil && bodies.Get(id[:]) == nil && !s.bodyDamage {
+				if err == nil && bodies.Get(id[:]) == nil {
 					s.removeOrphan(filepath.Join(name, f.Name()))
 				}
 			}
@@ -317,7 +317,5 @@ func (s *Spool) sweepBig() error {
 
 func (s *Spool) removeOrphan(name string) {
 	s.log.Debug("boltspool: deleting a file to which nothing refers", "file", name)
-	if err := s.fs.Remove(name); err != nil {
-		s.log.Warn("boltspool: a file to which nothing refers stays", "file", name, "error", err)
-	}
+	s.removeFile(name)
 }

@@ -65,6 +65,7 @@ type segments struct {
 	buf      []byte
 	capacity int64 // allocated size; -1 if the file system cannot allocate
 	dirty    bool
+	left     []uint64 // segments that were current when the group began
 }
 
 // usage counts what of a segment is still referred to.
@@ -188,6 +189,7 @@ func (s *segments) rotate() error {
 	}
 	if s.cur != nil {
 		s.cur.Close()
+		s.left = append(s.left, s.curNum)
 	}
 	s.cur, s.curNum, s.off, s.capacity = f, n, segmentHeader, segmentHeader
 	return nil
@@ -248,19 +250,40 @@ func (s *segments) added(r bodyRecord) {
 	u.end = max(u.end, r.off+frameHeaderSize+r.size)
 }
 
-// removed reports whether nothing in the segment is needed any more.
-func (s *segments) removed(r bodyRecord) (unused bool) {
+// removed reports whether nothing in the segment is needed any more. The current
+// segment is given up too if it is long, or space is short; to begin a new one
+// costs two syncs.
+func (s *segments) removed(r bodyRecord, short bool) (unused bool) {
 	u := s.use[r.segment]
 	if u == nil {
 		return false
 	}
 	u.bodies--
 	u.bytes -= r.size
-	if u.bodies > 0 || r.segment == s.curNum {
+	if u.bodies > 0 {
 		return false
+	}
+	if r.segment == s.curNum && s.cur != nil {
+		if s.off < s.max/8 && !short {
+			return false
+		}
+		s.cur.Close()
+		s.cur = nil
 	}
 	delete(s.use, r.segment)
 	return true
+}
+
+// takeLeft returns the segments that were left and hold nothing that is needed.
+func (s *segments) takeLeft() (unused []uint64) {
+	for _, n := range s.left {
+		if u := s.use[n]; u == nil || u.bodies == 0 {
+			delete(s.use, n)
+			unused = append(unused, n)
+		}
+	}
+	s.left = s.left[:0]
+	return unused
 }
 
 func (s *segments) close() {

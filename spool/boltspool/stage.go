@@ -271,10 +271,8 @@ func (w *writer) Abort() error {
 	if w.big == nil {
 		return nil
 	}
-	// Nothing depends on the removal: what stays is an orphan, and removed
-	// when the spool is opened.
-	if err := w.s.fs.Remove(w.big.name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		w.s.log.Warn("boltspool: staged file stays until the spool is opened again", "file", w.big.name, "error", err)
-	}
+	// Nothing depends on the removal: what stays is an orphan, and deleted when
+	// the spool is opened.
+	w.s.removeFile(w.big.name)
 	return nil
 }

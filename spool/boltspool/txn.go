@@ -1,7 +1,9 @@
 package boltspool
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"go.etcd.io/bbolt"
 
@@ -24,6 +26,7 @@ type txn struct {
 	added, removed  []bodyChange
 	keys            int // that were changed
 	bytes           int64
+	grows           bool // new messages are among them
 }
 
 // A shadow is an entry as the group leaves it.
@@ -105,6 +108,7 @@ func (t *txn) run(reqs []*request, refuse error) error {
 			if u.err = t.judge(u, &refs); u.err != nil {
 				continue
 			}
+			t.grows = t.grows || u.grows
 			if err := t.execute(u, refs); err != nil {
 				return err
 			}
@@ -115,7 +119,12 @@ func (t *txn) run(reqs []*request, refuse error) error {
 
 // commit makes everything durable, bodies first.
 func (t *txn) commit() error {
-	err := t.s.indexFile.reserve(t.tx.Size(), indexNeed(t.tx.Size(), t.keys, t.bytes))
+	used := t.tx.Size()
+	need := indexNeed(used, t.keys, t.bytes)
+	if t.grows {
+		need += indexKeep(used)
+	}
+	err := t.s.indexFile.reserve(used, need)
 	if err == nil {
 		err = t.s.segs.sync()
 	}
@@ -352,6 +361,9 @@ func (t *txn) publish() {
 	for _, b := range t.removed {
 		s.discard(b)
 	}
+	for _, n := range s.segs.takeLeft() {
+		s.removeFile(s.segs.path(n))
+	}
 }
 
 // settle tells the Writers whose bodies are stored now.
@@ -372,12 +384,20 @@ func (s *Spool) discard(b bodyChange) {
 	case inFile:
 		name, _ = bigPath(s.bigDir, b.id)
 	case inSegment:
-		if !s.segs.removed(b.rec) || s.bodyDamage {
+		if !s.segs.removed(b.rec, s.full.Load()) {
 			return
 		}
 		name = s.segs.path(b.rec.segment)
 	}
-	if err := s.fs.Remove(name); err != nil {
+	s.removeFile(name)
+}
+
+// removeFile deletes a file on which nothing depends any more.
+func (s *Spool) removeFile(name string) {
+	if s.bodyDamage {
+		return // who knows
+	}
+	if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("boltspool: a file that is not needed any more stays until the spool is opened again", "file", name, "error", err)
 	}
 }

@@ -1,0 +1,80 @@
+package boltspool
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestLinger checks how long a group is collected, in virtual time.
+func TestLinger(t *testing.T) {
+	for _, test := range []struct {
+		name            string
+		commit          time.Duration
+		clients         int // when the last group closed
+		pending, arrive int // arrive one by one, 100 us apart
+		want            time.Duration
+	}{
+		{"a single client", 4 * time.Millisecond, 1, 1, 0, 0},
+		{"the first group", 0, 0, 1, 0, 0},
+		{"all are back", 4 * time.Millisecond, 3, 3, 0, 0},
+		{"more than before", 4 * time.Millisecond, 3, 5, 0, 0},
+		{"one comes back", 4 * time.Millisecond, 2, 1, 1, 100 * time.Microsecond},
+		{"some come back", 4 * time.Millisecond, 4, 1, 2, time.Millisecond},
+		{"nobody comes back", 4 * time.Millisecond, 2, 1, 0, time.Millisecond},
+		{"a slow disk", time.Second, 2, 1, 0, maxLinger},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in := inbox{wake: make(chan struct{}, 1)}
+				add := func() {
+					in.mu.Lock()
+					in.mu.pending = append(in.mu.pending, &request{})
+					in.mu.Unlock()
+					in.hint()
+				}
+				for range test.pending {
+					add()
+				}
+				go func() {
+					for range test.arrive {
+						time.Sleep(100 * time.Microsecond)
+						add()
+					}
+				}()
+				p := pacer{clients: test.clients, commit: test.commit}
+				start := time.Now()
+				p.linger(&in, test.pending)
+				if took := time.Since(start); took != test.want {
+					t.Errorf("the group was collected for %v, want %v", took, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestTakeLimits(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		changes int
+		bytes   int64
+		want    int
+	}{
+		{"changes", maxGroupChanges / 4, 0, 4},
+		{"bytes", 1, maxGroupBytes / 2, 2},
+		{"one that is too large goes alone", 1, 2 * maxGroupBytes, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in := inbox{wake: make(chan struct{}, 1)}
+			for range 10 {
+				in.mu.pending = append(in.mu.pending, &request{changes: test.changes, bytes: test.bytes})
+			}
+			if n := len(in.take()); n != test.want {
+				t.Errorf("the group has %d requests, want %d", n, test.want)
+			}
+			if left, _ := in.state(); left != 10-test.want {
+				t.Errorf("%d requests are left, want %d", left, 10-test.want)
+			}
+		})
+	}
+}
