@@ -64,5 +64,5 @@ func longest(ns float64) time.Duration {
 	if ns >= math.MaxInt64 {
 		return math.MaxInt64
 	}
-	return time.Duration(ns)
+	return time.Duration(math.Round(ns))
 }
