@@ -36,6 +36,8 @@ func TestClassify(t *testing.T) {
 		{"context", context.DeadlineExceeded, transient, "450 4.0.0", "context deadline exceeded", 0},
 		{"several lines", errors.New("a\r\nb\tc\u2028d\x00"), transient, "450 4.0.0", "a b c d", 0},
 		{"not UTF-8", errors.New("a\xffb"), transient, "450 4.0.0", "a\uFFFDb", 0},
+		{"long, cut inside a character", errors.New(strings.Repeat("\u20ac", 400)), transient, "450 4.0.0", strings.Repeat("\u20ac", 340) + "...", 0},
+		{"endless", errors.New(strings.Repeat(long, 1000)), transient, "450 4.0.0", long[:1021] + "...", 0},
 		{"long", errors.New(long), transient, "450 4.0.0", long[:1021] + "...", 0},
 
 		{"reject", Reject(550, "no"), reject, "550 5.0.0", "no", 0},
@@ -43,6 +45,7 @@ func TestClassify(t *testing.T) {
 		{"reject, enhanced by an argument", Reject(554, "%s", "5.7.1 no key"), reject, "554 5.7.1", "no key", 0},
 		{"reject, enhanced alone", Reject(554, "5.7.1"), reject, "554 5.7.1", "", 0},
 		{"reject, enhanced of another class", Reject(550, "4.7.1 no"), reject, "550 5.0.0", "4.7.1 no", 0},
+		{"reject, no class of codes", Reject(550, "3.7.1 no"), reject, "550 5.0.0", "3.7.1 no", 0},
 		{"reject, not enhanced", Reject(550, "5.7 no"), reject, "550 5.0.0", "5.7 no", 0},
 		{"reject 4xx", Reject(421, "4.3.2 later"), transient, "421 4.3.2", "later", 0},
 		{"reject 250", Reject(250, "2.0.0 fine"), transient, "450 4.0.0", "rejected with code 250, want 400 to 599: fine", 0},
@@ -113,6 +116,12 @@ func TestRejectError(t *testing.T) {
 	}
 	if err := (*RejectError)(nil).Unwrap(); err != nil {
 		t.Errorf("Unwrap of a nil *RejectError is %v", err)
+	}
+}
+
+func TestRetryAfterWraps(t *testing.T) {
+	if !errors.Is(RetryAfter(time.Minute, io.EOF), io.EOF) {
+		t.Error("the cause is not wrapped")
 	}
 }
 

@@ -1,0 +1,25 @@
+package queue_test
+
+import (
+	"fmt"
+
+	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+func ExamplePerDomain() {
+	env := spool.Envelope{Recipients: []spool.Recipient{
+		{Address: "a@example.com"},
+		{Address: "b@example.org"},
+		{Address: "c@EXAMPLE.com"},
+	}}
+	for i, batch := range queue.PerDomain(env) {
+		for _, rcpt := range batch {
+			fmt.Println("message", i+1, "to", rcpt.Address)
+		}
+	}
+	// Output:
+	// message 1 to a@example.com
+	// message 1 to c@EXAMPLE.com
+	// message 2 to b@example.org
+}
