@@ -32,6 +32,7 @@ type Spool struct {
 	stage       stagePool
 	inbox       inbox
 	changed     chan struct{}
+	bodyDamage  bool // found at open: nothing is deleted then
 
 	closed  atomic.Bool
 	full    atomic.Bool
@@ -42,7 +43,6 @@ type Spool struct {
 	segs          *segments
 	indexFile     *indexFile
 	rev           uint64 // the highest revision given to an entry
-	bodyDamage    bool   // records of bodies are damaged: no segment is deleted
 
 	mu struct {
 		sync.Mutex

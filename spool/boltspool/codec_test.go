@@ -306,7 +306,7 @@ func indexImage(t testing.TB) []byte {
 // readIndex reads an index that passed, all of it.
 func readIndex(t *testing.T, image []byte) {
 	t.Helper()
-	name := filepath.Join(t.TempDir(), "index.db")
+	name := filepath.Join(fastDir(t), "index.db")
 	if err := os.WriteFile(name, image, 0o600); err != nil {
 		t.Fatal(err)
 	}

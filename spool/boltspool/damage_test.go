@@ -59,7 +59,7 @@ func TestDamagedFiles(t *testing.T) {
 // copyWith copies a spool, with other contents of one file.
 func copyWith(t *testing.T, dir, name string, contents []byte) string {
 	t.Helper()
-	to := t.TempDir()
+	to := fastDir(t)
 	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}

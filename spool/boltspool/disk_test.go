@@ -5,6 +5,7 @@ import (
 	"flag"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/deferredqueue/deferredqueue/internal/testdisk"
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -41,6 +42,13 @@ func TestFullDisk(t *testing.T) {
 			l.s = s
 			entries := fillDisk(t, l, test.size)
 			t.Logf("%d messages of %d bytes on a disk of %d MiB", len(entries), test.size, test.mib)
+			abandon(s) // and a restart finds the disk as full
+			s = openTest(t, dir, &Options{Reserve: test.reserve})
+			l.s = s
+			entries, _, err = s.Claim(t.Context(), spool.ClaimRequest{Due: time.Now(), Limit: len(entries)})
+			if err != nil || len(entries) != len(l.acked) {
+				t.Fatalf("after a restart %d entries were claimed, want %d; error %v", len(entries), len(l.acked), err)
+			}
 			emptyDisk(t, l, entries)
 			for s.Health() != nil {
 				expectHint(t, s, "there is room again")

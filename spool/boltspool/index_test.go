@@ -11,104 +11,127 @@ import (
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
+// A modelEntry is an entry in the plain list that an index is compared with.
+type modelEntry struct {
+	item
+	queue, class string
+}
+
+// An indexModel does the same to an index and to a list.
+type indexModel struct {
+	t       *testing.T
+	rng     *rand.Rand
+	x       *index
+	entries map[spool.ID]*modelEntry
+	ids     []spool.ID
+}
+
 // TestIndexModel compares the index with a plain list over random changes.
 func TestIndexModel(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	x := newIndex()
-	type entry struct {
-		item
-		queue, class string
-	}
-	model := map[spool.ID]*entry{}
-	var ids []spool.ID
-	start := time.Unix(1000, 0)
+	m := &indexModel{t: t, rng: rand.New(rand.NewPCG(1, 2)), x: newIndex(), entries: map[spool.ID]*modelEntry{}}
 	for step := range 20_000 {
-		switch op := rng.IntN(10); {
-		case op < 4 || len(ids) == 0: // insert, or replace
-			e := &entry{queue: fmt.Sprint("q", rng.IntN(5)), class: fmt.Sprint("c", rng.IntN(3))}
-			e.id = spool.NewID()
-			if op == 0 && len(ids) > 0 {
-				e.id = ids[rng.IntN(len(ids))]
-			} else {
-				ids = append(ids, e.id)
-			}
-			e.due = instant(start.Add(time.Duration(rng.IntN(1000)) * time.Second))
-			e.received, e.size, e.rev = e.due, int64(rng.IntN(100)), uint64(step)
-			e.state, e.owned = spool.State(rng.IntN(3)), rng.IntN(3) == 0
-			model[e.id] = e
-			x.put(e.item, []byte(e.queue), []byte(e.class))
-		case op < 6: // remove
-			i := rng.IntN(len(ids))
-			x.remove(ids[i])
-			delete(model, ids[i])
-			ids = slices.Delete(ids, i, i+1)
-		case op < 7: // release
-			e := model[ids[rng.IntN(len(ids))]]
-			if got := x.release(e.id); got != e.owned {
+		switch op := m.rng.IntN(10); {
+		case op == 0 && len(m.ids) > 0:
+			m.put(m.anyID())
+		case op < 4 || len(m.ids) == 0:
+			id := spool.NewID()
+			m.ids = append(m.ids, id)
+			m.put(id)
+		case op < 6:
+			i := m.rng.IntN(len(m.ids))
+			m.x.remove(m.ids[i])
+			delete(m.entries, m.ids[i])
+			m.ids = slices.Delete(m.ids, i, i+1)
+		case op < 7:
+			e := m.entries[m.anyID()]
+			if got := m.x.release(e.id); got != e.owned {
 				t.Fatalf("step %d: release said %v of an entry whose owned is %v", step, got, e.owned)
 			}
 			e.owned = false
-		default: // claim
-			req := &spool.ClaimRequest{Due: start.Add(time.Duration(rng.IntN(1000)) * time.Second), Limit: rng.IntN(4)}
-			if rng.IntN(2) == 0 {
-				req.Queues = []string{fmt.Sprint("q", rng.IntN(6)), fmt.Sprint("q", rng.IntN(6))}
-			}
-			if rng.IntN(2) == 0 {
-				req.Except = []string{fmt.Sprint("q", rng.IntN(5))}
-			}
-			if rng.IntN(2) == 0 {
-				req.Class = fmt.Sprint("c", rng.IntN(4))
-			}
-			taken, next := x.claim(req)
-			var final, due []int64
-			for _, e := range model {
-				switch {
-				case e.owned:
-				case e.state == spool.Final:
-					final = append(final, e.due)
-				case e.state == spool.Queued && (req.Queues == nil || slices.Contains(req.Queues, e.queue)) &&
-					!slices.Contains(req.Except, e.queue) && (req.Class == "" || req.Class == e.class):
-					due = append(due, e.due)
-				}
-			}
-			slices.Sort(final)
-			slices.Sort(due)
-			var want []int64
-			for len(want) < req.Limit && len(final) > 0 {
-				want, final = append(want, final[0]), final[1:]
-			}
-			for len(want) < req.Limit && len(due) > 0 && due[0] <= instant(req.Due) {
-				want, due = append(want, due[0]), due[1:]
-			}
-			var got []int64
-			for _, n := range taken {
-				s := x.slot(n)
-				got = append(got, s.due)
-				model[s.id].owned = true
-			}
-			if !slices.Equal(got, want) {
-				t.Fatalf("step %d: %+v claimed entries due at %v, want %v", step, req, got, want)
-			}
-			wantNext := int64(never)
-			if len(due) > 0 {
-				wantNext = due[0]
-			}
-			if len(final) > 0 {
-				if next > instant(req.Due) {
-					t.Fatalf("step %d: Final entries were left, but next is %d", step, next)
-				}
-			} else if next != wantNext {
-				t.Fatalf("step %d: %+v: next is %d, want %d", step, req, next, wantNext)
-			}
+		default:
+			m.claim()
 		}
-		checkCounts(t, step, x, len(model))
+		checkCounts(t, step, m.x, len(m.entries))
 	}
-	for _, id := range ids {
-		x.remove(id)
+	for _, id := range m.ids {
+		m.x.remove(id)
 	}
-	if len(x.byID)+len(x.queues)+len(x.due)+len(x.finals) != 0 {
+	if x := m.x; len(x.byID)+len(x.queues)+len(x.due)+len(x.finals) != 0 {
 		t.Errorf("an index without entries still holds %d, %d queues, %d in order, %d groups", len(x.byID), len(x.queues), len(x.due), len(x.finals))
 	}
+}
+
+func (m *indexModel) anyID() spool.ID    { return m.ids[m.rng.IntN(len(m.ids))] }
+func (m *indexModel) queue(n int) string { return fmt.Sprint("q", m.rng.IntN(n)) }
+func (m *indexModel) class(n int) string { return fmt.Sprint("c", m.rng.IntN(n)) }
+
+func (m *indexModel) put(id spool.ID) {
+	e := &modelEntry{queue: m.queue(5), class: m.class(3)}
+	e.id, e.due = id, int64(m.rng.IntN(1000))*1e9
+	e.received, e.size, e.rev = e.due, int64(m.rng.IntN(100)), m.rng.Uint64()
+	e.state, e.owned = spool.State(m.rng.IntN(3)), m.rng.IntN(3) == 0
+	m.entries[id] = e
+	m.x.put(e.item, []byte(e.queue), []byte(e.class))
+}
+
+// claim compares what a random request gets with what it should.
+func (m *indexModel) claim() {
+	m.t.Helper()
+	req := &spool.ClaimRequest{Due: time.Unix(int64(m.rng.IntN(1000)), 0), Limit: m.rng.IntN(4)}
+	if m.rng.IntN(2) == 0 {
+		req.Queues = []string{m.queue(6), m.queue(6)}
+	}
+	if m.rng.IntN(2) == 0 {
+		req.Except = []string{m.queue(5)}
+	}
+	if m.rng.IntN(2) == 0 {
+		req.Class = m.class(4)
+	}
+	want, wantNext := m.expect(req)
+	taken, next := m.x.claim(req)
+	var got []int64
+	for _, n := range taken {
+		s := m.x.slot(n)
+		got = append(got, s.due)
+		m.entries[s.id].owned = true
+	}
+	if !slices.Equal(got, want) {
+		m.t.Fatalf("%+v claimed entries due at %v, want %v", req, got, want)
+	}
+	if next != wantNext && (wantNext > instant(req.Due) || next > instant(req.Due)) {
+		m.t.Fatalf("%+v: next is %d, want %d", req, next, wantNext)
+	}
+}
+
+// expect returns the due times that a claim should find.
+func (m *indexModel) expect(req *spool.ClaimRequest) (want []int64, next int64) {
+	var final, due []int64
+	for _, e := range m.entries {
+		switch {
+		case e.owned:
+		case e.state == spool.Final:
+			final = append(final, e.due)
+		case e.state == spool.Queued && (req.Queues == nil || slices.Contains(req.Queues, e.queue)) &&
+			!slices.Contains(req.Except, e.queue) && (req.Class == "" || req.Class == e.class):
+			due = append(due, e.due)
+		}
+	}
+	slices.Sort(final)
+	slices.Sort(due)
+	for len(want) < req.Limit && len(final) > 0 {
+		want, final = append(want, final[0]), final[1:]
+	}
+	for len(want) < req.Limit && len(due) > 0 && due[0] <= instant(req.Due) {
+		want, due = append(want, due[0]), due[1:]
+	}
+	next = never
+	if len(due) > 0 {
+		next = due[0]
+	}
+	if len(final) > 0 {
+		next = instant(req.Due)
+	}
+	return want, next
 }
 
 func checkCounts(t *testing.T, step int, x *index, want int) {

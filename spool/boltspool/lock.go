@@ -30,18 +30,16 @@ func lockDir(dir string, timeout time.Duration) (*os.File, error) {
 		}
 		time.Sleep(lockPoll) // flock knows no timeout
 	}
-	if err == nil {
-		err = f.Truncate(0)
-	} else if errors.Is(err, errLocked) {
+	if errors.Is(err, errLocked) {
 		err = fmt.Errorf("boltspool: %s is in use by %s: one process at a time can open a spool", dir, lockHolder(f))
-	}
-	if err == nil {
-		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
+	// The process ID is a help for people: a disk that is full may lack it.
+	_ = f.Truncate(0)
+	_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	return f, nil
 }
 

@@ -38,7 +38,7 @@ type marks struct {
 
 // openMarks hands what an earlier process left to count, with the name of its
 // opening, and begins anew.
-func openMarks(fsys vfs, name string, count func(opening spool.ID, ids []spool.ID) error) (*marks, error) {
+func openMarks(fsys vfs, name string, log *slog.Logger, count func(opening spool.ID, ids []spool.ID) error) (*marks, error) {
 	old, err := readFile(fsys, name, maxMarks)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -52,15 +52,12 @@ func openMarks(fsys vfs, name string, count func(opening spool.ID, ids []spool.I
 	if err != nil {
 		return nil, err
 	}
-	m := &marks{f: f}
+	m := &marks{f: f, log: log}
 	m.mu.slots = make(map[spool.ID]int)
 	m.mu.next = 1
 	var opening spool.ID
 	rand.Read(opening[:]) // never fails: crypto/rand documents it
-	if _, err := f.WriteAt(opening[:], 0); err != nil {
-		f.Close()
-		return nil, err
-	}
+	m.write(0, opening)
 	return m, nil
 }
 

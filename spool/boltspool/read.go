@@ -1,11 +1,13 @@
 package boltspool
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -13,8 +15,8 @@ import (
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
-// scanBatch is how many entries one read transaction of Scan covers.
-const scanBatch = 64
+// readBatch is how many entries one read transaction covers.
+const readBatch = 64
 
 // Claim makes this Spool the owner of entries; see spool.Spool. Its cost grows
 // with what it returns and hardly with what is stored. Ownership is kept in
@@ -32,22 +34,24 @@ func (s *Spool) Claim(ctx context.Context, req spool.ClaimRequest) ([]*spool.Ent
 	}
 	ids, next, damage := s.take(&req)
 	entries := make([]*spool.Entry, 0, len(ids))
-	err := s.view(func(bucket, _ *bbolt.Bucket) error {
-		for _, id := range ids {
-			e, err := parseStored(bucket, id)
-			if err != nil {
-				s.mu.Lock()
-				damage = append(damage, s.setAside(id, err))
-				s.mu.Unlock()
-				continue
+	for some := range slices.Chunk(ids, readBatch) {
+		err := s.view(func(bucket, _ *bbolt.Bucket) error {
+			for _, id := range some {
+				e, err := parseStored(bucket, id)
+				if err != nil {
+					s.mu.Lock()
+					damage = append(damage, s.setAside(id, err))
+					s.mu.Unlock()
+					continue
+				}
+				entries = append(entries, e)
 			}
-			entries = append(entries, e)
+			return nil
+		})
+		if err != nil {
+			s.giveBack(ids)
+			return nil, time.Time{}, err
 		}
-		return nil
-	})
-	if err != nil {
-		s.giveBack(ids)
-		return nil, time.Time{}, err
 	}
 	return entries, next, errors.Join(damage...)
 }
@@ -161,8 +165,8 @@ func (s *Spool) Scan(ctx context.Context, q spool.Query) iter.Seq2[*spool.Entry,
 			e   *spool.Entry
 			err error
 		}
-		batch := make([]result, 0, scanBatch)
-		after, more := q.After, true
+		batch := make([]result, 0, readBatch)
+		after, more := q.After[:], true
 		for more {
 			batch = batch[:0]
 			err := ctx.Err()
@@ -184,16 +188,16 @@ func (s *Spool) Scan(ctx context.Context, q spool.Query) iter.Seq2[*spool.Entry,
 	}
 }
 
-// scanSome reads up to scanBatch entries behind after, which it moves on.
-func (s *Spool) scanSome(after *spool.ID, queue string, add func(*spool.Entry, error)) (more bool, err error) {
+// scanSome reads up to readBatch entries behind after, which it moves on.
+func (s *Spool) scanSome(after *[]byte, queue string, add func(*spool.Entry, error)) (more bool, err error) {
 	err = s.view(func(entries, _ *bbolt.Bucket) error {
 		c := entries.Cursor()
-		k, v := c.Seek(after[:])
-		if k != nil && string(k) == string(after[:]) {
+		k, v := c.Seek(*after)
+		if k != nil && bytes.Equal(k, *after) {
 			k, v = c.Next()
 		}
-		for n := 0; k != nil && n < scanBatch; n++ {
-			copy(after[:], k)
+		for n := 0; k != nil && n < readBatch; n++ {
+			*after = append((*after)[:0:0], k...)
 			if b, err := parseBrief(v, k); err != nil || queue == "" || string(b.queue) == queue {
 				add(scanOne(k, v))
 			}

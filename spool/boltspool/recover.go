@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -49,10 +50,9 @@ func (s *Spool) open() error {
 	if err := s.openIndex(); err != nil {
 		return err
 	}
-	if s.marks, err = openMarks(s.fs, filepath.Join(s.dir, "running"), s.countInterrupted); err != nil {
+	if s.marks, err = openMarks(s.fs, filepath.Join(s.dir, "running"), s.log, s.countInterrupted); err != nil {
 		return fmt.Errorf("boltspool: running: %w", err)
 	}
-	s.marks.log = s.log
 	s.segs = &segments{fs: s.fs, dir: filepath.Join(s.dir, "seg"), max: s.opts.SegmentSize, use: make(map[uint64]*usage)}
 	if err := s.load(); err != nil {
 		return err
@@ -180,7 +180,16 @@ func (s *Spool) openIndex() (err error) {
 		return indexDamage(err)
 	}
 	defer recoverIndex(&err)()
-	if s.db, err = bbolt.Open(s.indexName(), 0o600, s.boltOptions()); err != nil {
+	o := s.boltOptions()
+	s.db, err = bbolt.Open(s.indexName(), 0o600, o)
+	if errors.Is(err, syscall.ENOMEM) { // address space is limited
+		o.InitialMmapSize = 0
+		s.db, err = bbolt.Open(s.indexName(), 0o600, o)
+	}
+	if errors.Is(err, bbolt.ErrTimeout) {
+		return fmt.Errorf("boltspool: %s is in use by another process: one process at a time can open a spool", s.dir)
+	}
+	if err != nil {
 		return fmt.Errorf("boltspool: index.db: %w", err)
 	}
 	s.db.AllocSize = indexStep

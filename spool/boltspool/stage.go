@@ -218,6 +218,8 @@ func (w *writer) Open() (spool.Body, error) {
 	switch {
 	case w.state == aborted:
 		return nil, fmt.Errorf("boltspool: body %s was aborted: %w", w.id, spool.ErrNotFound)
+	case w.state == uncertain:
+		return nil, w.s.usable()
 	case w.state == stored:
 		return w.s.Open(context.Background(), w.id)
 	case w.big != nil:
