@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
@@ -143,7 +144,7 @@ func (s *Spool) view(f func(entries, bodies *bbolt.Bucket) error) error {
 		return err
 	}
 	err := s.readIndex(f)
-	if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return spool.ErrClosed
 	}
 	if errors.Is(err, errIndexDamage) {

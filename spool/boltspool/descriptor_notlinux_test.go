@@ -4,4 +4,6 @@ package boltspool
 
 import "testing"
 
-func replaceIndex(t *testing.T, _ *Spool, _ string) { t.Fatal("not possible here") }
+func TestIndexDescriptor(t *testing.T) {
+	t.Skip("not checked: writes and syncs of bbolt itself that fail; that needs /dev/full and /proc of Linux")
+}

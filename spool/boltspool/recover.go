@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
@@ -130,15 +131,10 @@ func (s *Spool) boltOptions() *bbolt.Options {
 		NoStatistics:   true,
 	}
 	if strconv.IntSize == 64 && runtime.GOOS != "windows" {
-		o.InitialMmapSize = initialMmap()
+		var gib int64 = 1 << 30
+		o.InitialMmapSize = int(16 * gib)
 	}
 	return o
-}
-
-// initialMmap is 16 GiB, where int can say so.
-func initialMmap() int {
-	const size int64 = 16 << 30
-	return int(size)
 }
 
 // initIndex makes an empty index under a temporary name: bbolt's own first
@@ -186,7 +182,7 @@ func (s *Spool) openIndex() (err error) {
 		o.InitialMmapSize = 0
 		s.db, err = bbolt.Open(s.indexName(), 0o600, o)
 	}
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return fmt.Errorf("boltspool: %s is in use by another process: one process at a time can open a spool", s.dir)
 	}
 	if err != nil {

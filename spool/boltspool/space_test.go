@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -104,39 +103,6 @@ func TestNoSpace(t *testing.T) {
 				expectHint(t, s, "the quota allows more again")
 			}
 			storeOne(t, s, noise(test.size))
-		})
-	}
-}
-
-// TestIndexDescriptor puts devices in the place of the index file, so that the
-// writes and syncs of bbolt itself fail.
-func TestIndexDescriptor(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("not checked: writes and syncs of bbolt that fail (needs /dev/full and dup2 of Linux)")
-	}
-	for _, device := range []string{"/dev/full", "/dev/null"} { // a write fails; a sync fails
-		t.Run(device, func(t *testing.T) {
-			dir := t.TempDir()
-			s := openTest(t, dir, nil)
-			e := storeOne(t, s, noise(100))
-			replaceIndex(t, s, device)
-			next := e.Clone()
-			next.Attempts++
-			for range 2 {
-				errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Update, Entry: next}})
-				if errs == nil || !errors.Is(errs[0], spool.ErrFailed) {
-					t.Fatalf("got %v, want ErrFailed", errs)
-				}
-			}
-			if err := s.Health(); !errors.Is(err, spool.ErrFailed) {
-				t.Errorf("Health: got %v, want ErrFailed", err)
-			}
-			s.Close()
-			s = openTest(t, dir, nil)
-			got, _, err := s.Claim(t.Context(), spool.ClaimRequest{Due: time.Now(), Limit: 10})
-			if err != nil || len(got) != 1 || got[0].Attempts != 0 {
-				t.Errorf("after reopening: got %v and error %v, want the entry as it was", got, err)
-			}
 		})
 	}
 }
