@@ -90,6 +90,10 @@ func (c *change) bytes() int64 {
 // the entries, and makes big bodies durable.
 func (s *Spool) prepare(u *unit, su spool.Unit) error {
 	u.changes = make([]change, len(su))
+	var seen map[spool.ID]bool
+	if len(su) > 1 {
+		seen = make(map[spool.ID]bool, len(su))
+	}
 	for i := range su {
 		c := &u.changes[i]
 		if err := s.prepareChange(c, &su[i]); err != nil {
@@ -97,11 +101,12 @@ func (s *Spool) prepare(u *unit, su spool.Unit) error {
 			return err
 		}
 		u.grows = u.grows || c.op == spool.Insert || c.stage != nil
-		for j := range i {
-			if u.changes[j].entry.ID == c.entry.ID {
-				u.changes = u.changes[:0]
-				return fmt.Errorf("boltspool: a unit names entry %s twice: want each at most once", su[i].Entry.ID)
-			}
+		if seen[c.entry.ID] {
+			u.changes = u.changes[:0]
+			return fmt.Errorf("boltspool: a unit names entry %s twice: want each at most once", su[i].Entry.ID)
+		}
+		if len(su) > 1 {
+			seen[c.entry.ID] = true
 		}
 	}
 	for i := range u.changes {

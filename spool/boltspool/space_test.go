@@ -107,6 +107,38 @@ func TestNoSpace(t *testing.T) {
 	}
 }
 
+// TestUncertain fails the last sync of a commit: the message may be stored, so
+// that its Writer neither gives it away nor deletes it.
+func TestUncertain(t *testing.T) {
+	for _, size := range []int{100, 2_000_000} {
+		fsys := newFaultFS()
+		s := newTest(t, &Options{fs: fsys})
+		w, err := s.Create(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(noise(size)); err != nil {
+			t.Fatal(err)
+		}
+		fsys.armKind("committed", syscall.EIO)
+		e := testEntry(w.ID())
+		if err := w.Commit(t.Context(), e); !errors.Is(err, spool.ErrFailed) {
+			t.Errorf("Commit: got %v, want ErrFailed", err)
+		}
+		if _, err := w.Open(); !errors.Is(err, spool.ErrFailed) {
+			t.Errorf("Open of the Writer: got %v, want ErrFailed", err)
+		}
+		if err := w.Abort(); err != nil {
+			t.Errorf("Abort: %v", err)
+		}
+		s.Close()
+		s = openTest(t, s.dir, nil)
+		if got, err := readBody(t, s, e.Body); err != nil || len(got) != size {
+			t.Errorf("after reopening: %d bytes and error %v, want the %d that were stored", len(got), err, size)
+		}
+	}
+}
+
 func TestContextCancelled(t *testing.T) {
 	s := newTest(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
