@@ -2,6 +2,7 @@ package boltspool
 
 import (
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -120,4 +121,42 @@ func BenchmarkIndexClaim(b *testing.B) {
 		taken, _ := x.claim(req)
 		x.release(x.slot(taken[0]).id)
 	}
+}
+
+// BenchmarkOpen opens a spool of 100,000 entries of about 700 bytes. The metric
+// B/entry is the heap that they cost.
+func BenchmarkOpen(b *testing.B) {
+	const n, batch = 100_000, 1000
+	dir := b.TempDir()
+	s := openTest(b, dir, &Options{fs: osFS{}})
+	for range n / batch {
+		w, err := s.Create(b.Context(), 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		entries := make([]*spool.Entry, batch)
+		for i := range entries {
+			entries[i] = testEntry(w.ID())
+			entries[i].Header = noise(500)
+		}
+		if err := w.Commit(b.Context(), entries...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	s.Close()
+	var heap uint64
+	for b.Loop() {
+		before := heapInUse()
+		s = openTest(b, dir, &Options{fs: osFS{}})
+		heap = heapInUse() - before
+		s.Close()
+	}
+	b.ReportMetric(float64(heap)/n, "B/entry")
+}
+
+func heapInUse() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -20,7 +20,7 @@ type source interface {
 type body struct {
 	src    source
 	off    int64
-	close1 sync.Once
+	closed sync.Once
 }
 
 func (b *body) Size() int64 { return b.src.len() }
@@ -65,7 +65,7 @@ func (b *body) Seek(offset int64, whence int) (int64, error) {
 
 func (b *body) Close() error {
 	err := os.ErrClosed
-	b.close1.Do(func() { err = b.src.close() })
+	b.closed.Do(func() { err = b.src.close() })
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -211,6 +212,16 @@ func FuzzParseMarks(f *testing.F) {
 				t.Errorf("marks %x hold %s", b, id)
 			}
 			seen[id] = true
+		}
+	})
+}
+
+func FuzzCheckFormat(f *testing.F) {
+	f.Add(formatText())
+	f.Add(formatPrefix + "2\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if checkFormat("dir", text) == nil && !strings.HasPrefix(text, formatPrefix) {
+			t.Errorf("%q passed for the format of a spool", text)
 		}
 	})
 }

@@ -33,6 +33,7 @@ type marks struct {
 		free  []int
 		next  int
 		said  bool // that a write failed
+		ended bool // by clear
 	}
 }
 
@@ -79,7 +80,7 @@ func parseMarks(b []byte) (opening spool.ID, ids []spool.ID) {
 func (m *marks) start(id spool.ID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.mu.slots[id]; ok {
+	if _, ok := m.mu.slots[id]; ok || m.mu.ended {
 		return
 	}
 	place := m.mu.next
@@ -114,10 +115,11 @@ func (m *marks) write(place int, id spool.ID) {
 	}
 }
 
-// clear ends all marks.
+// clear ends all marks for good.
 func (m *marks) clear() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.mu.ended = true
 	clear(m.mu.slots)
 	return m.f.Truncate(0)
 }
