@@ -1,0 +1,81 @@
+package smtpserver
+
+import (
+	"errors"
+
+	"github.com/emersion/go-sasl"
+
+	"github.com/deferredqueue/deferredqueue/queue"
+)
+
+// AuthMechanisms returns what is offered now (RFC 4954): nothing while passwords
+// would cross the network in clear.
+func (s *session) AuthMechanisms() []string {
+	a := s.l.opts.Auth
+	if a.Password == nil || s.pub.TLS == nil && !a.AllowPlaintext {
+		return nil
+	}
+	return []string{sasl.Plain}
+}
+
+// Auth begins an authentication. go-smtp turns other errors than SMTPErrors
+// into a reply with their text, so none leaves this file.
+func (s *session) Auth(mech string) (sasl.Server, error) {
+	switch {
+	case s.pub.Hello == "":
+		return nil, s.refuse(replyHello)
+	case s.current() != nil:
+		return nil, s.refuse(&reply{code: 503, enhanced: [3]int{5, 5, 1}, text: "AUTH is not allowed in a transaction"})
+	case s.l.opts.Auth.Password == nil:
+		return nil, s.refuse(&reply{code: 502, enhanced: [3]int{5, 5, 1}, text: "AUTH is not available"})
+	case len(s.AuthMechanisms()) == 0 && s.l.opts.TLS.Require:
+		return nil, s.refuse(replyNeedTLS)
+	case len(s.AuthMechanisms()) == 0:
+		return nil, s.refuse(&reply{code: 538, enhanced: [3]int{5, 7, 11}, text: "Encryption required for AUTH"})
+	case mech != sasl.Plain:
+		return nil, s.refuse(&reply{code: 504, enhanced: [3]int{5, 5, 4}, text: "Unknown authentication mechanism"})
+	}
+	return &plainServer{s: s, next: sasl.NewPlainServer(s.password)}, nil
+}
+
+// A plainServer keeps the texts of package sasl away from the client.
+type plainServer struct {
+	s    *session
+	next sasl.Server
+}
+
+func (p *plainServer) Next(response []byte) (challenge []byte, done bool, err error) {
+	defer p.s.contain("AUTH", &err)
+	challenge, done, err = p.next.Next(response)
+	if err == nil {
+		return challenge, done, nil
+	}
+	var own *reply
+	if !errors.As(err, &own) {
+		own = &reply{code: 501, enhanced: [3]int{5, 5, 2}, text: "Malformed authentication response"}
+	}
+	return nil, false, p.s.refuse(own)
+}
+
+// password asks the host. Its error is a *reply.
+func (s *session) password(authzid, username, password string) error {
+	ctx, cancel := s.processing()
+	defer cancel()
+	err := s.l.opts.Auth.Password(ctx, s.pub, authzid, username, password)
+	var verdict *queue.RejectError
+	switch {
+	case err == nil && username == "":
+		return &reply{code: 535, enhanced: [3]int{5, 7, 8}, text: "Authentication without a name"}
+	case err == nil:
+		s.pub.AuthnID, s.pub.AuthzID = username, authzid
+		if authzid == "" {
+			s.pub.AuthzID = username
+		}
+		return nil
+	case errors.As(err, &verdict):
+		s.logger.Info("smtp authentication refused", "error", err)
+		return verdictReply(verdict)
+	}
+	s.logger.Warn("smtp authentication failed", "error", err)
+	return replyCredentials
+}

@@ -1,0 +1,110 @@
+package smtpserver
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"maps"
+	"net/netip"
+
+	"github.com/deferredqueue/deferredqueue/queue"
+)
+
+// meta returns the metadata of the messages of this session: what is known of
+// it, and over that what hooks set.
+func (s *session) meta() map[string]string {
+	protocol := "ESMTP"
+	if s.l.opts.LMTP {
+		protocol = "LMTP"
+	}
+	m := map[string]string{
+		"reception_protocol": protocol,
+		"received_via":       endpoint(s.pub.Local, s.c.raw.LocalAddr().String()),
+		"received_from":      endpoint(s.pub.Remote, s.c.raw.RemoteAddr().String()),
+		"hostname":           s.l.opts.Hostname,
+		"ehlo_domain":        s.pub.Hello,
+		"session_id":         s.pub.ID,
+	}
+	set := func(name, value string) {
+		if value != "" {
+			m[name] = value
+		}
+	}
+	set("authn_id", s.pub.AuthnID)
+	set("authz_id", s.pub.AuthzID)
+	if t := s.pub.TLS; t != nil {
+		set("tls_cipher", tls.CipherSuiteName(t.CipherSuite))
+		set("tls_protocol_version", tls.VersionName(t.Version))
+		set("tls_peer_subject_name", subjectNames(t))
+	}
+	maps.Copy(m, s.pub.Meta)
+	return m
+}
+
+// endpoint is one end of the connection, ip:port where it has such.
+func endpoint(ap netip.AddrPort, name string) string {
+	switch {
+	case ap.IsValid():
+		return ap.String()
+	case name == "" || name == "@": // a Unix socket without a path
+		return "local"
+	}
+	return name
+}
+
+// subjectNames is the subject of the client's certificate as a JSON array, as
+// records have it. Empty if there is no certificate.
+func subjectNames(t *tls.ConnectionState) string {
+	if len(t.PeerCertificates) == 0 {
+		return ""
+	}
+	text, err := json.Marshal([]string{t.PeerCertificates[0].Subject.String()})
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// class is the key of fairness of the messages of this session. Never empty.
+func (s *session) class(meta map[string]string) string {
+	switch {
+	case meta["tenant"] != "":
+		return meta["tenant"]
+	case s.pub.AuthnID != "":
+		return s.pub.AuthnID
+	}
+	return networkClass(s.pub.Remote.Addr())
+}
+
+// recordRejection tells the Scheduler of a command that was refused.
+func (s *session) recordRejection(r *reply, command string) {
+	meta := s.meta()
+	rec := queue.Record{
+		Type:               queue.Rejection,
+		Time:               received(),
+		Response:           queue.Response{Code: r.code, Enhanced: r.enhanced, Content: r.text, Command: command},
+		PeerAddress:        queue.Peer{Name: s.pub.Hello, Addr: s.peer()},
+		ReceptionProtocol:  meta["reception_protocol"],
+		SessionID:          s.pub.ID,
+		TLSCipher:          meta["tls_cipher"],
+		TLSProtocolVersion: meta["tls_protocol_version"],
+		Meta:               meta,
+	}
+	if tx := s.current(); tx != nil {
+		rec.Sender = tx.env.Sender
+		for _, rcpt := range tx.env.Recipients {
+			rec.Recipients = append(rec.Recipients, rcpt.Address)
+		}
+	}
+	if t := s.pub.TLS; t != nil && len(t.PeerCertificates) > 0 {
+		rec.TLSPeerSubjectName = []string{t.PeerCertificates[0].Subject.String()}
+	}
+	s.l.sched.RecordRejection(rec)
+}
+
+// peer is the address of the client without its port.
+func (s *session) peer() string {
+	if ip := s.pub.Remote.Addr(); ip.IsValid() {
+		return ip.String()
+	}
+	return s.c.raw.RemoteAddr().String()
+}

@@ -1,0 +1,289 @@
+package smtpserver
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+// Options configure a [Listener]. The zero value, and a nil *Options, are ready
+// to use. A zero number means the default, a negative one none. The Listener
+// keeps a copy; maps, slices and the TLS configuration in it must not be changed
+// while it is in use.
+type Options struct {
+	// Addr is where ListenAndServe listens: host:port, or the path of a Unix
+	// socket, "unix:/run/mail.sock" or "/run/mail.sock". A path must not exist
+	// yet. An address beyond loopback is refused unless RelayHosts, Auth or
+	// client certificates say who is trusted.
+	// Defaults to 127.0.0.1:2525.
+	Addr string
+
+	// Listener is what ListenAndServe serves instead of Addr. The Listener
+	// closes it.
+	// Defaults to nil: Addr decides.
+	Listener net.Listener
+
+	// DeferredQueue answers 250 once the message is stored, and leaves the inject
+	// callback to the Scheduler. Without it the callbacks of a transaction run
+	// before its reply, and their verdicts become the reply.
+	// Defaults to false.
+	DeferredQueue bool
+
+	// DeferredSpool keeps messages in memory until they first fail. It is not
+	// supported by this version: NewListener refuses it.
+	// Defaults to false.
+	DeferredSpool bool
+
+	// RelayHosts are the networks whose clients may send without authentication.
+	// An empty, non-nil slice means nobody.
+	// Defaults to loopback, 127.0.0.0/8 and ::1/128.
+	RelayHosts []netip.Prefix
+
+	// Hostname is what the Listener calls itself, in its greeting and in Received
+	// fields (RFC 5321, section 4.1.1.1).
+	// Defaults to the name of the host.
+	Hostname string
+
+	// Banner is the text of the greeting behind the code and the host name.
+	// Defaults to "ESMTP service ready".
+	Banner string
+
+	// Batch splits the recipients of a transaction into messages. Every recipient
+	// must be in exactly one group; otherwise the client is answered 451, and if
+	// it panics 421, and nothing is stored. It is called concurrently, after
+	// the content arrived, and must not block.
+	// Defaults to queue.PerRecipient.
+	Batch queue.BatchFunc
+
+	// LMTP speaks LMTP instead of SMTP (RFC 2033): LHLO, and one reply for each
+	// recipient after the content.
+	// Defaults to false.
+	LMTP bool
+
+	// TLS configures STARTTLS and implicit TLS.
+	// Defaults to no TLS.
+	TLS TLS
+
+	// Auth configures AUTH.
+	// Defaults to no AUTH.
+	Auth Auth
+
+	// Hooks may refuse clients and commands.
+	// Defaults to no hooks.
+	Hooks Hooks
+
+	// Limits bounds what clients may do.
+	// Defaults to the defaults of its fields.
+	Limits Limits
+
+	// Trace says which trace fields are put in front of a message.
+	// Defaults to Received and the supplemental field.
+	Trace Trace
+
+	// Proxy says whose word is believed about the client's address. It is not
+	// supported by this version: NewListener refuses it.
+	// Defaults to nobody.
+	Proxy Proxy
+
+	// Overrides are options for some clients. They are not supported by this
+	// version: NewListener refuses them.
+	// Defaults to none.
+	Overrides []Override
+
+	// Logger takes what an operator should know, each line of a session with its
+	// session_id; never credentials or content.
+	// Defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// TLS configures transport security (RFC 3207, RFC 8314).
+type TLS struct {
+	// Config is the server's configuration. With it STARTTLS is offered, and a
+	// client whose certificate it verified is trusted (ClientAuth).
+	// Defaults to nil: no TLS.
+	Config *tls.Config
+
+	// Implicit starts TLS at once on every connection instead of offering STARTTLS.
+	// Defaults to false.
+	Implicit bool
+
+	// Require answers MAIL and AUTH with 530 5.7.0 until TLS is established.
+	// Defaults to false.
+	Require bool
+}
+
+// Auth configures AUTH PLAIN (RFC 4954, RFC 4616).
+type Auth struct {
+	// Password checks credentials. nil accepts them: the client may send from
+	// then on, and s.AuthnID is username, s.AuthzID is authzid or else username.
+	// queue.Reject(535, "5.7.8 ...") refuses them with that reply; every other
+	// error is answered 454 4.7.0 without detail, and the client may try again.
+	// It blocks the connection that asks, is called concurrently for different
+	// connections, and ctx ends with the connection or ProcessingTimeout.
+	// Defaults to nil: AUTH is not offered.
+	Password func(ctx context.Context, s *Session, authzid, username, password string) error
+
+	// AllowPlaintext offers AUTH without TLS too.
+	// Defaults to false.
+	AllowPlaintext bool
+
+	// Require answers MAIL with 530 5.7.0 until the client is authenticated,
+	// RelayHosts included.
+	// Defaults to false.
+	Require bool
+}
+
+// Hooks look at what a client does and may refuse it with [queue.Reject]: its
+// code and text become the reply; every other error is answered 451 4.3.0
+// without detail. A panic is answered 421 and ends the connection. Hooks block
+// the connection that they are called for and are called concurrently for
+// different ones; ctx ends with the connection or after
+// [Limits.ProcessingTimeout]. What they set in s.Meta goes into each message
+// that follows. They must not retain s, env or rcpt. With DeferredQueue none
+// runs after DATA.
+type Hooks struct {
+	// Connect runs before the greeting. Refusing ends the connection.
+	// Defaults to accepting.
+	Connect func(ctx context.Context, s *Session) error
+
+	// Hello runs at EHLO, HELO and LHLO, with s.Hello set.
+	// Defaults to accepting.
+	Hello func(ctx context.Context, s *Session) error
+
+	// Mail runs at MAIL; env has no recipients yet and may be changed.
+	// Defaults to accepting.
+	Mail func(ctx context.Context, s *Session, env *spool.Envelope) error
+
+	// Rcpt runs at RCPT, after the relay check, and may change rcpt.
+	// Defaults to accepting.
+	Rcpt func(ctx context.Context, s *Session, rcpt *spool.Recipient) error
+}
+
+// A Session is what is known of one connection. It is handed to hooks, on the
+// goroutine of the connection, and must not be used after the hook returned.
+// Only Meta is meant to be changed.
+type Session struct {
+	ID               string               // unique; in records, metadata and log lines
+	Remote, Local    netip.AddrPort       // invalid if the connection is not IP
+	Hello            string               // the argument of EHLO, HELO or LHLO
+	AuthnID, AuthzID string               // empty until AUTH succeeded
+	TLS              *tls.ConnectionState // nil without TLS
+	Meta             map[string]string    // goes into each message's; never nil
+}
+
+// Limits bounds what a client may do. Zero means the default, a negative number none.
+type Limits struct {
+	// Connections is how many connections may be open at once; further ones are
+	// answered 421.
+	// Defaults to 32,768.
+	Connections int
+
+	// ConnectionsPerAddr is how many one IP address may have open at once.
+	// Defaults to none.
+	ConnectionsPerAddr int
+
+	// Messages is how many transactions one connection may begin.
+	// Defaults to 10,000.
+	Messages int
+
+	// Recipients is how many recipients one transaction may have; further ones are
+	// answered 452 4.5.3.
+	// Defaults to 1,024.
+	Recipients int
+
+	// LineLength is how many octets a line of the content may have, without its CRLF.
+	// Defaults to 998 (RFC 5321, section 4.5.3.1.6).
+	LineLength int
+
+	// Errors is how many commands may be answered 500 to 504 or 535; the next one
+	// ends the connection with 421.
+	// Defaults to 20.
+	Errors int
+
+	// Hops is how many Received fields the header of a message may have
+	// (RFC 5321, section 6.3).
+	// Defaults to 100.
+	Hops int
+
+	// MessageSize is how many octets the content may have, as it was before
+	// dot-stuffing; a message of exactly that size is accepted.
+	// Defaults to 20 MiB.
+	MessageSize int64
+
+	// ClientTimeout bounds each wait for the client, also inside the content, and
+	// each write to it.
+	// Defaults to 60 s.
+	ClientTimeout time.Duration
+
+	// DataTimeout bounds the whole content, from DATA or the first BDAT.
+	// Defaults to 30 m.
+	DataTimeout time.Duration
+
+	// ProcessingTimeout bounds the work from the end of the content to the reply,
+	// which is 451 4.4.5 then. Once the spool has taken the messages up, its answer
+	// is awaited for another 30 s.
+	// Defaults to 5 m.
+	ProcessingTimeout time.Duration
+
+	// ShutdownTimeout bounds how long Shutdown waits for clients in a transaction.
+	// Defaults to 30 s.
+	ShutdownTimeout time.Duration
+}
+
+// Trace says which fields are put above a message.
+type Trace struct {
+	// OmitReceived leaves out the Received field (RFC 5321, section 4.4). Mail that
+	// loops is then not noticed.
+	// Defaults to false.
+	OmitReceived bool
+
+	// OmitSupplemental leaves out the supplemental field, which helps to match
+	// bounces and complaints with what was sent.
+	// Defaults to false.
+	OmitSupplemental bool
+
+	// HeaderName is the name of the supplemental field.
+	// Defaults to X-KumoRef.
+	HeaderName string
+
+	// IncludeMetaNames are the metadata to put into the supplemental field.
+	// Defaults to none.
+	IncludeMetaNames []string
+}
+
+// A Proxy says whose word is believed about the client's address. Not
+// supported by this version.
+type Proxy struct {
+	// From are the networks whose PROXY header is believed.
+	// Defaults to nobody.
+	From []netip.Prefix
+
+	// XClient are the networks whose XCLIENT command is believed.
+	// Defaults to nobody.
+	XClient []netip.Prefix
+
+	// Require refuses connections from these networks without a PROXY header.
+	// Defaults to false.
+	Require bool
+}
+
+// An Override is a set of options for some clients. Not supported by this version.
+type Override struct {
+	// Remote are the clients that it is for.
+	// Defaults to all.
+	Remote netip.Prefix
+
+	// Local are the addresses of ours that it is for.
+	// Defaults to all.
+	Local netip.Prefix
+
+	// Meta is put into the metadata of their messages.
+	// Defaults to nothing.
+	Meta map[string]string
+}

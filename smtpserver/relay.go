@@ -1,0 +1,56 @@
+package smtpserver
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+)
+
+// isLocal reports whether who is at addr was let in by other means than its IP
+// address: a Unix socket has a file mode, an in-memory connection a process.
+func isLocal(addr net.Addr) bool {
+	switch addr.Network() {
+	case "unix", "unixpacket", "pipe":
+		return true
+	}
+	return false
+}
+
+// addrPort returns addr without IPv4 in IPv6; invalid if it is not IP.
+func addrPort(addr net.Addr) netip.AddrPort {
+	if a, ok := addr.(interface{ AddrPort() netip.AddrPort }); ok {
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	ap, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// mayRelay reports whether the client may send mail to anywhere.
+func (s *session) mayRelay() bool {
+	if s.local || s.pub.AuthnID != "" {
+		return true
+	}
+	if s.pub.TLS != nil && len(s.pub.TLS.VerifiedChains) > 0 {
+		return true
+	}
+	ip := s.pub.Remote.Addr().WithZone("")
+	return slices.ContainsFunc(s.l.opts.RelayHosts, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// networkClass is the key of fairness for a client that said nothing better
+// about itself: its /24, or /64 for IPv6.
+func networkClass(ip netip.Addr) string {
+	bits := 64
+	if ip.Is4() {
+		bits = 24
+	}
+	p, err := ip.WithZone("").Prefix(bits)
+	if err != nil {
+		return "-"
+	}
+	return p.String()
+}
