@@ -1,0 +1,35 @@
+// Package queue takes messages from their acceptance to the end of their
+// lives. A [Scheduler] works on a spool: it runs the host's inject callback on
+// each message in the queue [Deferred], tries again with exponential backoff
+// when that fails, and on success rebinds the message to the queue that its
+// metadata names, where a handler named by [Scheduler.Handle] takes over.
+//
+// # Usage
+//
+//	sched, err := queue.NewScheduler(sp, inject, nil)
+//	err = sched.Handle("*", relay)
+//	err = sched.Run(ctx)
+//
+// Messages come in by a listener (package smtpserver), or by [Scheduler.Submit].
+//
+// # What a handler may rely on
+//
+// A handler works on a copy. Its changes become durable together with its
+// success, and vanish with every other end of the attempt: an error, a panic,
+// the deadline, the stop of the host, a crash. Only a handler that returned nil
+// in time moves its message on. Execution is at least once: a crash between nil
+// and its commit repeats the call, and Message.ID is the key for idempotence.
+//
+// # Verdicts
+//
+// nil is success. [Reject] with a 5xx code ends the message with a Bounce,
+// [Drop] without one; [Hold] keeps it for an operator; [RetryAfter] says when to
+// try again. Every other error, whatever it is, is temporary: a peer's 5xx reply
+// becomes permanent only by [FromSMTP].
+//
+// # Concurrency
+//
+// One goroutine, the caller of Run, owns the schedule; handlers run on
+// goroutines that are reused, at most [Config.Concurrency] for each queue. Memory is
+// bounded by [Config.MaxReady] and [Options.MemoryLimit], not by what is queued.
+package queue

@@ -1,0 +1,230 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+// inlineResult is what one message of a transaction becomes when its callback
+// runs before the reply.
+type inlineResult struct {
+	changes []spool.Change
+	records []Record
+	message *Message
+	err     error
+}
+
+// Inject runs the inject callback on the body for each entry, and then makes
+// the messages durable in the queues that they are bound for. It is what a
+// listener does without DeferredQueue; the messages do not pass the queue
+// [Deferred]. partial: the messages whose callback failed are left out (LMTP,
+// RFC 2033); else one failure and nothing is stored.
+//
+// errs is nil if all were accepted, else it holds one error per entry, nil for
+// those that were or, without partial, could have been. A [*RejectError]
+// carries the code for the client. Drop and Hold accept the message; a Split is
+// its worst verdict. Of the entries Inject reads what Commit does. It needs Run
+// to be running. ctx is the callbacks' too; a callback that is still running
+// when it ends cannot move its message on.
+func (t *Transaction) Inject(ctx context.Context, partial bool, entries ...*spool.Entry) (errs []error) {
+	if err := t.begin(entries); err != nil {
+		return repeat(err, len(entries))
+	}
+	results := make([]inlineResult, len(entries))
+	errs = make([]error, len(entries))
+	failed := 0
+	for i, e := range entries {
+		results[i] = t.injectOne(ctx, e)
+		if errs[i] = results[i].err; errs[i] != nil {
+			failed++
+		}
+	}
+	defer func() {
+		for _, r := range results {
+			if r.message != nil {
+				r.message.Discard()
+			}
+		}
+	}()
+	if failed == len(entries) || failed > 0 && !partial {
+		return errs
+	}
+	if err := t.storeInjected(ctx, results); err != nil {
+		for i := range errs {
+			if errs[i] == nil {
+				errs[i] = err
+			}
+		}
+		return errs
+	}
+	if failed == 0 {
+		return nil
+	}
+	return errs
+}
+
+func repeat(err error, n int) []error {
+	errs := make([]error, max(n, 1))
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+// storeInjected makes what the callbacks of a transaction left durable.
+func (t *Transaction) storeInjected(ctx context.Context, results []inlineResult) error {
+	var unit spool.Unit
+	var stored []*spool.Entry
+	var after []Record
+	for _, r := range results {
+		if r.err != nil {
+			continue
+		}
+		unit = append(unit, r.changes...)
+		after = append(after, r.records...)
+		for _, c := range r.changes {
+			stored = append(stored, c.Entry)
+		}
+	}
+	if len(unit) > 0 {
+		if errs := t.s.spool.Apply(ctx, unit); len(errs) > 0 && errs[0] != nil {
+			return fmt.Errorf("queue: storing %d messages: %w", len(unit), errs[0])
+		}
+	}
+	for i := range after {
+		for _, e := range stored {
+			if after[i].ID == e.ID {
+				after[i].Size = e.Size
+			}
+		}
+	}
+	t.stored, t.after, t.done = stored, after, true
+	return nil
+}
+
+// injectOne runs the callback on one message and says what is to be stored.
+func (t *Transaction) injectOne(ctx context.Context, e *spool.Entry) (r inlineResult) {
+	body, err := t.writer.Open()
+	if err != nil {
+		r.err = fmt.Errorf("queue: reading the staged body: %w", err)
+		return r
+	}
+	e.Size = int64(len(e.Header)) + body.Size()
+	body.Close()
+
+	m, err := t.callInline(ctx, e)
+	if m == nil {
+		r.err = err
+		return r
+	}
+	r.message = m
+	now := time.Now()
+	switch v := classify(err); v.kind {
+	case success:
+		t.bindInline(&r, e, m, now)
+	case drop:
+		r.records = []Record{t.s.reception(e), t.s.record(AdminBounce, e, now, v.response)}
+	case hold:
+		held := e.Clone()
+		held.State, held.LastError = spool.Held, v.response.Content
+		r.changes = []spool.Change{{Op: spool.Insert, Entry: held, Stage: t.writer, Keep: true}}
+		r.records = []Record{t.s.reception(held), t.s.record(TransientFailure, held, now, v.response)}
+	case split:
+		if kind := worstOf(v.parts).kind; kind == transient || kind == reject {
+			r.err = err
+			return r
+		}
+		t.bindInline(&r, e, m, now)
+	default:
+		r.err = err
+	}
+	return r
+}
+
+func (t *Transaction) bindInline(r *inlineResult, e *spool.Entry, m *Message, now time.Time) {
+	next, err := t.s.bind(m, now)
+	if err = errors.Join(err, m.refused()); err != nil {
+		r.err = err
+		return
+	}
+	if next == nil {
+		r.records = []Record{t.s.reception(e)}
+	} else {
+		stage := m.source.stage
+		if stage == nil {
+			stage = t.writer
+		}
+		next.Rev = 0
+		r.changes = []spool.Change{{Op: spool.Insert, Entry: next, Stage: stage, Keep: true}}
+		r.records = []Record{t.s.reception(next)}
+	}
+	for _, c := range m.emits {
+		if err := t.s.checkTarget(c.Entry.Queue); err != nil {
+			r.err = fmt.Errorf("queue: an emitted message: %w", err)
+			return
+		}
+		c.Keep = true
+		r.changes = append(r.changes, c)
+		r.records = append(r.records, t.s.reception(c.Entry))
+	}
+}
+
+// callInline runs the callback as a task of the scheduler and waits for it. It
+// returns no Message if the callback has not returned in time; the working copy
+// is then discarded whenever it does.
+func (t *Transaction) callInline(ctx context.Context, e *spool.Entry) (*Message, error) {
+	s := t.s
+	s.mu.Lock()
+	ready := s.mu.phase == running
+	s.mu.Unlock()
+	if !ready {
+		return nil, fmt.Errorf("%w or was not started: Inject needs Scheduler.Run", ErrStopped)
+	}
+	timeout := s.opts.Configure(Deferred).withDefaults(Deferred).Timeout
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if timeout > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w after %v", ErrDeadline, timeout))
+		defer stop()
+	}
+	defer context.AfterFunc(s.jobs, func() { cancel(context.Cause(s.jobs)) })()
+
+	m := newMessage(ctx, s.spool, e, t.writer.Open)
+	returned := make(chan error, 1)
+	var decided atomic.Bool // by the return, or by the end of ctx
+	started := s.pool.run(func() {
+		err := error(errExited)
+		defer func() {
+			if !decided.CompareAndSwap(false, true) {
+				m.Discard()
+				return
+			}
+			returned <- err
+		}()
+		err = s.call(ctx, s.inject, m)
+	})
+	if !started {
+		return nil, ErrStopped
+	}
+	select {
+	case err := <-returned:
+		if cause := context.Cause(ctx); cause != nil {
+			m.Discard()
+			return nil, cause
+		}
+		return m, err
+	case <-ctx.Done():
+		m.invalidate()
+		if !decided.CompareAndSwap(false, true) {
+			<-returned
+			m.Discard()
+		}
+		return nil, context.Cause(ctx)
+	}
+}

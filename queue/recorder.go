@@ -1,0 +1,174 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A recorder calls Options.Record: in order for one message, concurrently for
+// different ones, and again until the record is taken. The records of a
+// message all pass the same lane.
+type recorder struct {
+	record  func(ctx context.Context, r Record) error
+	log     *slog.Logger
+	pool    *pool
+	limit   int64
+	waiting atomic.Int64
+	dropped atomic.Int64
+	taken   map[RecordType]*atomic.Int64
+	failing atomic.Bool // Record failed and has not succeeded since
+
+	ctx   context.Context // ends when the scheduler gives up waiting
+	lanes [16]lane
+}
+
+type lane struct {
+	mu struct {
+		sync.Mutex
+		queue  []pending
+		active bool // somebody is calling Record for this lane
+		open   bool // the scheduler runs
+	}
+}
+
+type pending struct {
+	record Record
+	taken  chan<- bool // nil: nobody waits
+}
+
+func newRecorder(ctx context.Context, opts *Options, pool *pool) *recorder {
+	r := &recorder{
+		record: opts.Record, log: opts.Logger, pool: pool,
+		limit: int64(opts.RecordBuffer), ctx: ctx,
+		taken: map[RecordType]*atomic.Int64{},
+	}
+	for _, t := range []RecordType{Reception, Delivery, Bounce, TransientFailure, Expiration, AdminBounce, AdminRebind, Rejection, Delayed} {
+		r.taken[t] = new(atomic.Int64)
+	}
+	return r
+}
+
+// full reports whether so many records wait that no more messages should be accepted.
+func (r *recorder) full() bool { return r.waiting.Load() >= r.limit }
+
+func (r *recorder) lane(rec *Record) *lane { return &r.lanes[rec.ID[len(rec.ID)-1]%byte(len(r.lanes))] }
+
+// open starts the lanes: what was posted before Run is recorded now.
+func (r *recorder) open() {
+	for i := range r.lanes {
+		l := &r.lanes[i]
+		l.mu.Lock()
+		l.mu.open = true
+		r.startLocked(l)
+		l.mu.Unlock()
+	}
+}
+
+// post queues a record and does not wait. Before Run records are only queued.
+func (r *recorder) post(rec Record) {
+	l := r.lane(&rec)
+	r.waiting.Add(1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.queue = append(l.mu.queue, pending{record: rec})
+	r.startLocked(l)
+}
+
+func (r *recorder) startLocked(l *lane) {
+	if l.mu.open && !l.mu.active && len(l.mu.queue) > 0 {
+		l.mu.active = r.pool.run(func() { r.drain(l) })
+	}
+}
+
+// write records rec and waits until it was taken. false: the scheduler gave up first.
+func (r *recorder) write(rec Record) bool {
+	l := r.lane(&rec)
+	r.waiting.Add(1)
+	l.mu.Lock()
+	if !l.mu.active && len(l.mu.queue) == 0 {
+		l.mu.active = true
+		l.mu.Unlock()
+		ok := r.deliver(rec)
+		l.mu.Lock()
+		l.mu.active = false
+		r.startLocked(l)
+		l.mu.Unlock()
+		return ok
+	}
+	taken := make(chan bool, 1)
+	l.mu.queue = append(l.mu.queue, pending{rec, taken})
+	r.startLocked(l)
+	l.mu.Unlock()
+	select {
+	case ok := <-taken:
+		return ok
+	case <-r.ctx.Done():
+		return false
+	}
+}
+
+// drain works a lane off; its caller has marked the lane active.
+func (r *recorder) drain(l *lane) {
+	for {
+		l.mu.Lock()
+		if len(l.mu.queue) == 0 || r.ctx.Err() != nil {
+			l.mu.active = false
+			l.mu.Unlock()
+			return
+		}
+		p := l.mu.queue[0]
+		l.mu.queue[0] = pending{}
+		l.mu.queue = l.mu.queue[1:]
+		l.mu.Unlock()
+		ok := r.deliver(p.record)
+		if p.taken != nil {
+			p.taken <- ok
+		}
+	}
+}
+
+// deliver calls Record until it takes rec.
+func (r *recorder) deliver(rec Record) bool {
+	defer r.waiting.Add(-1)
+	for delay := 100 * time.Millisecond; ; delay = min(2*delay, time.Minute) {
+		err := r.call(rec)
+		if err == nil {
+			if r.failing.CompareAndSwap(true, false) {
+				r.log.Info("queue: records are taken again")
+			}
+			r.taken[rec.Type].Add(1)
+			return true
+		}
+		if !r.failing.Swap(true) {
+			r.log.Error("queue: Options.Record did not take a record; it is called again until it does", "error", err, "type", rec.Type, "id", rec.ID)
+		}
+		if !sleep(r.ctx, delay) {
+			return false
+		}
+	}
+}
+
+func (r *recorder) call(rec Record) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("queue: Options.Record panicked: %v", p)
+		}
+	}()
+	return r.record(r.ctx, rec)
+}
+
+// sleep waits for d; false means that ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,188 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+// ErrRecordsFull is what [Scheduler.Ready] answers while too many records wait
+// to be taken by [Options.Record].
+var ErrRecordsFull = errors.New("queue: too many records wait to be taken")
+
+// A Transaction takes in one body and makes messages of it (RFC 5321, section
+// 3.3). It is how a protocol server hands mail to a Scheduler; a host that has
+// mail from elsewhere calls [Scheduler.Submit]. The order of calls is Begin, Write,
+// then Commit or Inject, then HandOver or Revoke; Abort at any time, and always
+// at the end. It is not for concurrent use.
+type Transaction struct {
+	s      *Scheduler
+	writer spool.Writer
+	stored []*spool.Entry // committed and owned, not yet handed over
+	after  []Record       // to be recorded then
+	done   bool
+}
+
+// Ready says whether messages can be accepted at the moment: nil,
+// [ErrRecordsFull], or the Health of the spool. It is cheap and never blocks.
+func (s *Scheduler) Ready() error {
+	if err := s.spool.Health(); err != nil {
+		return err
+	}
+	if s.recorder.full() {
+		return ErrRecordsFull
+	}
+	return nil
+}
+
+// Begin starts a Transaction. size is a hint of how long the body will be, 0 if
+// unknown. The errors are those of [Scheduler.Ready] and of [spool.Spool.Create].
+func (s *Scheduler) Begin(ctx context.Context, size int64) (*Transaction, error) {
+	if err := s.Ready(); err != nil {
+		return nil, err
+	}
+	w, err := s.spool.Create(ctx, size)
+	if err != nil {
+		return nil, fmt.Errorf("queue: beginning a transaction: %w", err)
+	}
+	return &Transaction{s: s, writer: w}, nil
+}
+
+// Write appends to the body, with the errors of [spool.Writer].
+func (t *Transaction) Write(p []byte) (int, error) { return t.writer.Write(p) }
+
+// Open reads what was written so far.
+func (t *Transaction) Open() (spool.Body, error) { return t.writer.Open() }
+
+// Commit makes the body and one message per entry durable in the queue
+// [Deferred], all or none. It returns nil only when they survive the loss of
+// power. Of an entry it reads ID, Class, Envelope, Meta, Header, Received (zero:
+// now) and Expires; the other fields it sets.
+//
+// ctx counts until the spool has taken the messages up; from then on Commit waits
+// for the outcome. After nil the messages are owned by this process and nothing
+// is done with them until HandOver or Revoke.
+func (t *Transaction) Commit(ctx context.Context, entries ...*spool.Entry) error {
+	if err := t.begin(entries); err != nil {
+		return err
+	}
+	if err := t.writer.Commit(ctx, entries...); err != nil {
+		return fmt.Errorf("queue: storing %d messages: %w", len(entries), err)
+	}
+	t.stored, t.done = entries, true
+	for _, e := range entries {
+		t.after = append(t.after, t.s.reception(e))
+	}
+	return nil
+}
+
+// begin checks and completes the entries of a Commit or an Inject.
+func (t *Transaction) begin(entries []*spool.Entry) error {
+	if t.done {
+		return errors.New("queue: Transaction: used after it was committed")
+	}
+	if len(entries) == 0 {
+		return errors.New("queue: Transaction: no message to store: every transaction needs an entry")
+	}
+	now := time.Now()
+	for _, e := range entries {
+		if e.ID.IsZero() || len(e.Envelope.Recipients) == 0 {
+			return errors.New("queue: Transaction: an entry needs an ID and a recipient")
+		}
+		if e.Received.IsZero() {
+			e.Received = now
+		}
+		if e.Class == "" {
+			e.Class = class(e.Meta)
+		}
+		e.Body, e.Queue, e.State, e.Due = t.writer.ID(), Deferred, spool.Queued, now
+	}
+	return nil
+}
+
+// HandOver ends a Transaction that was answered with success: it records the
+// receptions and gives the messages to the scheduler. It does not wait for the
+// records. Without it the messages are found when the spool is next opened.
+func (t *Transaction) HandOver() {
+	entries := t.stored
+	t.stored = nil
+	for _, r := range t.after {
+		t.s.recorder.post(r)
+	}
+	t.after = nil
+	t.s.handOver(entries)
+}
+
+// Revoke ends a Transaction that was committed but not answered with success: it
+// removes the messages. After an error they are injected all the same, and
+// recorded as received: a message too many is better than one too few.
+func (t *Transaction) Revoke(ctx context.Context) error {
+	if len(t.stored) == 0 {
+		return nil
+	}
+	unit := make(spool.Unit, len(t.stored))
+	for i, e := range t.stored {
+		unit[i] = spool.Change{Op: spool.Remove, Entry: e}
+	}
+	if errs := t.s.spool.Apply(ctx, unit); errs != nil {
+		t.HandOver()
+		return fmt.Errorf("queue: removing %d messages whose sender was told to try again: %w", len(unit), errs[0])
+	}
+	t.stored, t.after = nil, nil
+	return nil
+}
+
+// Abort discards a body that was not committed.
+func (t *Transaction) Abort() { t.writer.Abort() }
+
+// RecordRejection queues a record of type [Rejection], for a protocol server
+// that refused a command. It never blocks; while too many records wait the
+// record is counted in [Stats] and dropped.
+func (s *Scheduler) RecordRejection(r Record) {
+	r.Type = Rejection
+	if r.NodeID == "" {
+		r.NodeID = s.opts.NodeID
+	}
+	if s.recorder.full() {
+		s.recorder.dropped.Add(1)
+		return
+	}
+	s.recorder.post(r)
+}
+
+// reception is the record of a message that was just accepted.
+func (s *Scheduler) reception(e *spool.Entry) Record {
+	return newRecord(Reception, e, e.Received, Response{Code: 250, Enhanced: [3]int{2, 0, 0}, Content: "OK ids=" + e.ID.String()}, s.opts.NodeID)
+}
+
+// Submit accepts a message that did not come by SMTP, into the deferred queue,
+// one message per recipient, and returns their IDs. It returns nil error only
+// when they are durable. meta goes into each message's metadata; body is taken
+// as it is, without trace fields. Safe for concurrent use.
+func (s *Scheduler) Submit(ctx context.Context, env spool.Envelope, meta map[string]string, body io.Reader) ([]spool.ID, error) {
+	t, err := s.Begin(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer t.Abort()
+	if _, err := io.Copy(t, body); err != nil {
+		return nil, fmt.Errorf("queue: Submit: reading the body: %w", err)
+	}
+	var ids []spool.ID
+	var entries []*spool.Entry
+	for _, rcpts := range PerRecipient(env) {
+		part := env
+		part.Recipients = rcpts
+		e := &spool.Entry{ID: spool.NewID(), Envelope: part.Clone(), Meta: meta}
+		ids, entries = append(ids, e.ID), append(entries, e.Clone())
+	}
+	if err := t.Commit(ctx, entries...); err != nil {
+		return nil, err
+	}
+	t.HandOver()
+	return ids, nil
+}
