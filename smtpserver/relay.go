@@ -38,6 +38,9 @@ func (s *session) mayRelay() bool {
 		return true
 	}
 	ip := s.pub.Remote.Addr().WithZone("")
+	if s.l.opts.RelayHosts == nil {
+		return ip.IsLoopback()
+	}
 	return slices.ContainsFunc(s.l.opts.RelayHosts, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 

@@ -33,9 +33,6 @@ func resolve(opts *Options) (Options, error) {
 		}
 	}
 	o.Limits = o.Limits.resolve()
-	if o.RelayHosts == nil {
-		o.RelayHosts = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
-	}
 	if o.Batch == nil {
 		o.Batch = queue.PerRecipient
 	}
