@@ -1,0 +1,427 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+// only returns the single entry that is left in the spool.
+func (w *world) only() *spool.Entry {
+	w.t.Helper()
+	all := w.entries()
+	if len(all) != 1 {
+		w.t.Fatalf("%d entries in the spool, want 1", len(all))
+	}
+	return all[0]
+}
+
+// Nothing but a nil in time moves a message on.
+func TestFailClosed(t *testing.T) {
+	tests := []struct {
+		name    string
+		handler Handler
+		error   string
+	}{
+		{"panic", func(context.Context, *Message) error { panic("boom") }, "panicked: boom"},
+		{"nil dereference", func(_ context.Context, m *Message) error { m = nil; _ = m.Queue; return nil }, "panicked"},
+		{"goexit", func(context.Context, *Message) error { runtime.Goexit(); return nil }, "Goexit"},
+		{"deadline", func(ctx context.Context, _ *Message) error { <-ctx.Done(); return nil }, "deadline passed after 5m0s"},
+		{"deadline, with its error", func(ctx context.Context, _ *Message) error { <-ctx.Done(); return ctx.Err() }, "deadline passed after 5m0s"},
+		{"verdict after the deadline", func(ctx context.Context, _ *Message) error { <-ctx.Done(); return Reject(550, "no") }, "deadline passed after 5m0s"},
+		{"no recipient", func(_ context.Context, m *Message) error { m.Envelope.Recipients = nil; return nil }, "without a recipient"},
+		{"to the deferred queue", func(_ context.Context, m *Message) error { m.Meta["queue"] = Deferred; return nil }, "forever"},
+		{"bad header edit", func(_ context.Context, m *Message) error {
+			h, err := m.Header()
+			if err == nil {
+				h.Set("Bad Name", "x")
+			}
+			return err
+		}, "Bad Name"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				moved := false
+				w := start(t, tt.handler, setup{handlers: map[string]Handler{"*": func(context.Context, *Message) error { moved = true; return nil }}})
+				w.submit("b@example.com", nil, mail)
+				time.Sleep(defaultTimeout)
+				synctest.Wait()
+				w.shutdown()
+				if moved {
+					t.Error("the message moved on unprocessed")
+				}
+				e := w.only()
+				if e.Queue != Deferred || e.Attempts == 0 || !strings.Contains(e.LastError, tt.error) {
+					t.Errorf("left in %s after %d attempts with %q, want in the deferred queue after one with %q", e.Queue, e.Attempts, e.LastError, tt.error)
+				}
+			})
+		})
+	}
+}
+
+// A handler that ignores its deadline keeps its slot and its message, and
+// cannot commit whatever it returns.
+func TestOverdueHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		calls := 0
+		var late error
+		w := start(t, func(_ context.Context, m *Message) error {
+			calls++
+			if calls > 1 {
+				return nil
+			}
+			<-release
+			m.Meta["queue"] = "elsewhere"
+			_, late = m.Open()
+			return nil
+		}, setup{handlers: map[string]Handler{"elsewhere": func(context.Context, *Message) error { t.Error("a late nil moved the message on"); return nil }}})
+		w.submit("b@example.com", map[string]string{}, mail)
+		time.Sleep(defaultTimeout)
+		synctest.Wait()
+		w.wantTypes("Reception TransientFailure")
+		if st := w.sched.Stats(); st.Overdue != 1 || st.Running != 1 {
+			t.Errorf("Stats: %d overdue, %d running, want 1 and 1", st.Overdue, st.Running)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if calls != 1 {
+			t.Fatalf("the message ran %d times while its first handler had not returned", calls)
+		}
+		if e := w.only(); e.Attempts != 1 {
+			t.Errorf("%d attempts stored, want 1", e.Attempts)
+		}
+		close(release)
+		synctest.Wait()
+		if !errors.Is(late, errGone) {
+			t.Errorf("Open after the deadline: %v, want %v", late, errGone)
+		}
+		if calls != 2 {
+			t.Errorf("%d calls, want a second one as soon as the first had returned", calls)
+		}
+		if st := w.sched.Stats(); st.Overdue != 0 || st.Running != 0 {
+			t.Errorf("Stats: %d overdue, %d running, want none", st.Overdue, st.Running)
+		}
+	})
+}
+
+// A handler that the stop cancels leaves its message as it was: no attempt, no record.
+func TestStopIsNoAttempt(t *testing.T) {
+	for _, answer := range []error{nil, errors.New("interrupted"), Reject(550, "no")} {
+		synctest.Test(t, func(t *testing.T) {
+			w := start(t, func(ctx context.Context, m *Message) error {
+				<-ctx.Done()
+				if !errors.Is(context.Cause(ctx), ErrStopped) {
+					t.Errorf("cause %v, want %v", context.Cause(ctx), ErrStopped)
+				}
+				return answer
+			})
+			w.submit("b@example.com", nil, mail)
+			before := w.only()
+			begin := time.Now()
+			if err := w.shutdown(); err != nil {
+				t.Errorf("Run: %v", err)
+			}
+			if took := time.Since(begin); took != 5*time.Second {
+				t.Errorf("the stop took %v, want half of StopTimeout before handlers are cancelled", took)
+			}
+			w.wantTypes("Reception")
+			if e := w.only(); e.Attempts != 0 || !e.Due.Equal(before.Due) || e.LastError != "" {
+				t.Errorf("the stop changed the message: %d attempts, due %v, %q", e.Attempts, e.Due, e.LastError)
+			}
+		})
+	}
+}
+
+// A handler that finishes in the first half of StopTimeout still counts.
+func TestStopLetsHandlersFinish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, func(context.Context, *Message) error { time.Sleep(3 * time.Second); return nil })
+		w.submit("b@example.com", nil, mail)
+		w.shutdown()
+		w.wantTypes("Reception Delivery")
+	})
+}
+
+// Run returns within StopTimeout though a handler never returns.
+func TestStopAbandonsHandlers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		w := start(t, func(context.Context, *Message) error { <-hang; return nil })
+		w.submit("b@example.com", nil, mail)
+		begin := time.Now()
+		w.shutdown()
+		if took := time.Since(begin); took > 10*time.Second {
+			t.Errorf("the stop took %v, want at most StopTimeout", took)
+		}
+		close(hang)
+		synctest.Wait()
+		w.wantTypes("Reception")
+		if e := w.only(); e.Attempts != 0 {
+			t.Errorf("%d attempts, want none", e.Attempts)
+		}
+	})
+}
+
+func TestPoison(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sp := spool.NewMemory()
+		hang := make(chan struct{})
+		calls := 0
+		poison := func(context.Context, *Message) error { calls++; <-hang; return nil }
+		w := start(t, poison, setup{sp: sp})
+		w.submit("b@example.com", nil, mail)
+		for death := 1; death <= 2; death++ {
+			sp = sp.Crash() // the process dies; its scheduler is a ghost from here on
+			synctest.Wait()
+			w = start(t, poison, setup{sp: sp})
+			synctest.Wait()
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		if calls != 2 {
+			t.Errorf("the handler ran %d times, want 2: the third process must not run it at once", calls)
+		}
+		w.wantTypes("TransientFailure")
+		e := w.only()
+		if e.Attempts != 1 || e.Interrupted != 1 || !e.Due.After(time.Now()) {
+			t.Errorf("%d attempts, %d interrupted, due %v; want 1, 1 and later than now", e.Attempts, e.Interrupted, e.Due)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if calls != 3 {
+			t.Errorf("the handler ran %d times, want a third one after the backoff", calls)
+		}
+		close(hang)
+	})
+}
+
+// A final outcome is recorded before the message goes, and again after a
+// crash in between, with the same ID and time.
+func TestFinalInTwoSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sp := spool.NewMemory()
+		var first []Record
+		refuse := errors.New("no room")
+		w := start(t, func(context.Context, *Message) error { return Reject(550, "no") }, setup{sp: sp})
+		w.sched.recorder.record = func(_ context.Context, r Record) error {
+			if r.Type == Bounce {
+				first = append(first, r)
+				return refuse
+			}
+			return nil
+		}
+		id := w.submit("b@example.com", nil, mail)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(first) < 3 {
+			t.Fatalf("Record was called %d times in a minute of refusals, want it repeated", len(first))
+		}
+		if e := w.only(); e.State != spool.Final {
+			t.Fatalf("the message is %s, want final as long as its record was not taken", e.State)
+		}
+		sp = sp.Crash()
+		synctest.Wait()
+		time.Sleep(time.Hour)
+		w2 := start(t, func(context.Context, *Message) error { t.Error("a final message was run again"); return nil }, setup{sp: sp})
+		synctest.Wait()
+		w2.wantTypes("Bounce")
+		if r := w2.last(); r.ID != id || !r.Time.Equal(first[0].Time) || r.Response != first[0].Response {
+			t.Errorf("recorded again as %+v, want %+v", r, first[0])
+		}
+		if n := len(w2.entries()); n != 0 {
+			t.Errorf("%d entries are left", n)
+		}
+	})
+}
+
+func TestEndsOfLife(t *testing.T) {
+	fail := func(context.Context, *Message) error { return errors.New("down") }
+	t.Run("MaxAttempts", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := start(t, fail, setup{opts: Options{Configure: func(string) Config { return Config{MaxAttempts: 3} }}})
+			w.submit("b@example.com", nil, mail)
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			w.wantTypes("Reception TransientFailure TransientFailure TransientFailure Expiration")
+			if r := w.last(); r.Attempts != 3 {
+				t.Errorf("the Expiration counts %d attempts, want 3", r.Attempts)
+			}
+		})
+	})
+	t.Run("Expires, but never untried", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ready := false
+			var w *world
+			w = start(t, func(_ context.Context, m *Message) error {
+				if !ready {
+					m.Expires = time.Now() // vanishes with the failure
+					return Hold("wait")
+				}
+				return errors.New("down")
+			})
+			w.submit("b@example.com", nil, mail)
+			time.Sleep(8 * 24 * time.Hour) // held beyond its life
+			synctest.Wait()
+			w.wantTypes("Reception TransientFailure")
+			ready = true
+			held := w.only()
+			claimed, _, err := w.sp.Claim(context.Background(), spool.ClaimRequest{IDs: []spool.ID{held.ID}})
+			if err != nil || len(claimed) != 1 {
+				t.Fatalf("claiming the held message: %d, %v", len(claimed), err)
+			}
+			free := claimed[0].Clone()
+			free.State = spool.Queued
+			if errs := w.sp.Apply(context.Background(), spool.Unit{{Op: spool.Update, Entry: free}}); errs != nil {
+				t.Fatal(errs)
+			}
+			time.Sleep(2 * claimInterval)
+			synctest.Wait()
+			w.wantTypes("Reception TransientFailure TransientFailure Expiration")
+		})
+	})
+	t.Run("RetryAfter is cut to the end", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			calls := 0
+			w := start(t, func(context.Context, *Message) error {
+				calls++
+				return RetryAfter(30*24*time.Hour, errors.New("busy"))
+			})
+			w.submit("b@example.com", nil, mail)
+			if e := w.only(); !e.Due.Equal(e.Received.Add(defaultMaxAge)) {
+				t.Errorf("due %v, want the end of its life", e.Due.Sub(e.Received))
+			}
+			time.Sleep(defaultMaxAge)
+			synctest.Wait()
+			if calls != 2 || w.last().Type != Expiration {
+				t.Errorf("%d calls, last record %s; want 2 and Expiration", calls, w.last().Type)
+			}
+		})
+	})
+}
+
+// Attempts and due times survive a restart; what fell due meanwhile is spread.
+func TestRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 60
+		sp := spool.NewMemory()
+		var at []time.Time
+		fail := func(_ context.Context, m *Message) error {
+			at = append(at, time.Now())
+			return errors.New("down")
+		}
+		w := start(t, fail, setup{sp: sp, opts: Options{Configure: func(string) Config { return Config{Concurrency: 1} }}})
+		for range n {
+			w.submit("b@example.com", nil, mail)
+		}
+		due := map[spool.ID]time.Time{}
+		for _, e := range w.entries() {
+			due[e.ID] = e.Due
+		}
+		w.shutdown()
+		sp.Close()
+		sp = sp.Reopen()
+		w = start(t, fail, setup{sp: sp, opts: Options{Configure: func(string) Config { return Config{Concurrency: 1} }}})
+		at = nil
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		if len(at) != 0 {
+			t.Fatalf("%d messages were retried early after the restart", len(at))
+		}
+		for _, e := range w.entries() {
+			if !e.Due.Equal(due[e.ID]) || e.Attempts != 1 {
+				t.Fatalf("due %v after %d attempts, want %v after 1", e.Due, e.Attempts, due[e.ID])
+			}
+		}
+		w.shutdown()
+		sp.Close()
+		time.Sleep(time.Hour) // everything falls due while nothing runs
+		sp = sp.Reopen()
+		begin := time.Now()
+		w = start(t, fail, setup{sp: sp, opts: Options{Configure: func(string) Config { return Config{Concurrency: 1} }}})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		first := 0
+		for _, when := range at {
+			if when.Sub(begin) < 10*time.Second {
+				first++
+			}
+		}
+		if len(at) != n || first > n/2 {
+			t.Errorf("%d attempts in the first minute after the restart, %d of them in the first ten seconds; want %d, spread", len(at), first, n)
+		}
+	})
+}
+
+// No space: the Apply is repeated, never the handler.
+func TestFullSpoolRepeatsApply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		var w *world
+		w = start(t, func(_ context.Context, m *Message) error {
+			calls++
+			if err := m.SetContent(strings.NewReader("Subject: new\r\n\r\nnew\r\n")); err != nil {
+				return err
+			}
+			w.sp.SetFull(true)
+			return nil
+		}, setup{handlers: map[string]Handler{"*": func(_ context.Context, m *Message) error {
+			b, err := m.Open()
+			if err != nil {
+				return err
+			}
+			content, err := io.ReadAll(b)
+			if string(content) != "Subject: new\r\n\r\nnew\r\n" {
+				t.Errorf("content %q", content)
+			}
+			return err
+		}}})
+		w.submit("b@example.com", nil, mail)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		w.wantTypes("Reception")
+		w.sp.SetFull(false)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if calls != 1 {
+			t.Errorf("the handler ran %d times, want once", calls)
+		}
+		w.wantTypes("Reception Delivery Delivery")
+	})
+}
+
+// A failed sync ends Run with the error; handlers are cancelled.
+func TestSpoolFailureEndsRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cause error
+		w := start(t, func(ctx context.Context, m *Message) error {
+			<-ctx.Done()
+			cause = context.Cause(ctx)
+			return nil
+		})
+		w.submit("b@example.com", nil, mail)
+		w.sp.FailSync()
+		_, err := w.sched.Submit(t.Context(), spool.Envelope{Recipients: []spool.Recipient{{Address: "c@example.com"}}}, nil, strings.NewReader(mail))
+		if !errors.Is(err, spool.ErrFailed) {
+			t.Fatalf("Submit: %v, want ErrFailed", err)
+		}
+		if err := <-w.done; !errors.Is(err, spool.ErrFailed) {
+			t.Errorf("Run: %v, want ErrFailed", err)
+		}
+		close(w.done)
+		if !errors.Is(cause, spool.ErrFailed) {
+			t.Errorf("the handler's context ended with %v, want ErrFailed", cause)
+		}
+		if err := w.sched.Ready(); !errors.Is(err, spool.ErrFailed) {
+			t.Errorf("Ready: %v, want ErrFailed", err)
+		}
+	})
+}
