@@ -58,12 +58,6 @@ func (g *gate) drain() {
 	}
 }
 
-func (g *gate) draining() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.mu.draining
-}
-
 // note logs a change.
 func (g *gate) note(err error) {
 	reason := ""

@@ -25,7 +25,7 @@ const patience = 10 * time.Second
 
 // A host is a Listener with everything around it.
 type host struct {
-	t     *testing.T
+	t     testing.TB
 	l     *Listener
 	sched *queue.Scheduler
 	sp    *spool.Memory
@@ -86,9 +86,18 @@ func (b *logBuffer) String() string {
 
 // newHost makes a Listener with a running Scheduler on an in-memory spool. At
 // the end of the test it must be possible to stop all of it.
-func newHost(t *testing.T, opts *Options) *host {
+func newHost(t testing.TB, opts *Options) *host {
 	t.Helper()
-	h := &host{t: t, sp: spool.NewMemory(), logs: &logBuffer{}, got: make(chan *injected, 10000), recs: make(chan queue.Record, 10000)}
+	sp := spool.NewMemory()
+	h := newHostOn(t, sp, opts)
+	h.sp = sp
+	return h
+}
+
+// newHostOn is newHost on a spool that it closes.
+func newHostOn(t testing.TB, sp spool.Spool, opts *Options) *host {
+	t.Helper()
+	h := &host{t: t, logs: &logBuffer{}, got: make(chan *injected, 10000), recs: make(chan queue.Record, 10000)}
 	o := Options{DeferredQueue: true}
 	if opts != nil {
 		o = *opts
@@ -97,7 +106,7 @@ func newHost(t *testing.T, opts *Options) *host {
 	logger := slog.New(slog.NewTextHandler(h.logs, nil))
 	o.Logger = logger
 	var err error
-	h.sched, err = queue.NewScheduler(h.sp, h.handle, &queue.Options{Logger: logger, Record: func(_ context.Context, r queue.Record) error {
+	h.sched, err = queue.NewScheduler(sp, h.handle, &queue.Options{Logger: logger, Record: func(_ context.Context, r queue.Record) error {
 		h.recs <- r
 		return nil
 	}})
@@ -115,7 +124,7 @@ func newHost(t *testing.T, opts *Options) *host {
 		h.l.Close()
 		cancel()
 		<-ran
-		h.sp.Close()
+		sp.Close()
 	})
 	return h
 }
@@ -145,7 +154,7 @@ func (h *host) serveOn(ln net.Listener) {
 	}
 }
 
-func serve(t *testing.T, opts *Options) *host {
+func serve(t testing.TB, opts *Options) *host {
 	t.Helper()
 	return newHost(t, opts).serve()
 }
@@ -223,7 +232,7 @@ func (h *host) record(want queue.RecordType) queue.Record {
 
 // A client speaks SMTP line by line.
 type client struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	r    *bufio.Reader
 }
@@ -237,7 +246,7 @@ func (h *host) dial() *client {
 	return newClient(h.t, conn)
 }
 
-func newClient(t *testing.T, conn net.Conn) *client {
+func newClient(t testing.TB, conn net.Conn) *client {
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(patience))
 	return &client{t: t, conn: conn, r: bufio.NewReader(conn)}
@@ -324,7 +333,7 @@ func (c *client) ended() {
 
 const plain = "Subject: hello\r\n\r\nA line.\r\n"
 
-func wantPrefix(t *testing.T, got, prefix string) {
+func wantPrefix(t testing.TB, got, prefix string) {
 	t.Helper()
 	if !strings.HasPrefix(got, prefix) {
 		t.Errorf("got %q, want %s", got, prefix)
