@@ -135,8 +135,8 @@ func (t *Transaction) injectOne(ctx context.Context, e *spool.Entry) (r inlineRe
 		r.changes = []spool.Change{{Op: spool.Insert, Entry: held, Stage: t.writer, Keep: true}}
 		r.records = []Record{t.s.reception(held), t.s.record(TransientFailure, held, now, v.response)}
 	case split:
-		if kind := worstOf(v.parts).kind; kind == transient || kind == reject {
-			r.err = err
+		if worst := worstOf(v.parts); worst.kind == transient || worst.kind == reject {
+			r.err = worst.err
 			return r
 		}
 		t.bindInline(&r, e, m, now)

@@ -40,7 +40,7 @@ type Options struct {
 	// Defaults to one Logger line per record, which counts as taken.
 	Record func(ctx context.Context, r Record) error
 
-	// RecordBuffer is how many Reception and Rejection records may wait to be
+	// RecordBuffer is how many records of all types may wait to be
 	// taken before listeners answer 4xx.
 	// Defaults to 16,384.
 	RecordBuffer int

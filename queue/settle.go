@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -27,6 +28,9 @@ type outcome struct {
 // is still owned here, which only an overdue job's is.
 func (s *Scheduler) settle(j *job, err error) *spool.Entry {
 	v := classify(err)
+	if v.kind == split {
+		v = wholeSplit(v)
+	}
 	if v.kind == success {
 		o, failure := s.succeed(j.message)
 		if failure == nil {
@@ -47,6 +51,16 @@ func (s *Scheduler) settle(j *job, err error) *spool.Entry {
 		return o.entry
 	}
 	return nil
+}
+
+// wholeSplit is the verdict of a Split on the whole message: success if every
+// recipient has it, else a transient failure. Nothing is lost by that; what
+// succeeded for some recipients is repeated.
+func wholeSplit(v verdict) verdict {
+	if len(v.parts) > 0 && !slices.ContainsFunc(v.parts, func(err error) bool { return err != nil }) {
+		return classify(nil)
+	}
+	return classify(fmt.Errorf("queue: a Split is not carried out per recipient by this version; the whole message is tried again: %s", v.response.Content))
 }
 
 // lost reports whether err means that nothing more can be done about a message

@@ -164,6 +164,11 @@ type splitError struct{ parts []error }
 // envelope was handed in; nil is success. A number of verdicts other than the
 // number of recipients is a transient failure for all of them. A Split inside
 // a Split is a transient failure of that recipient. The slice is copied.
+//
+// This version of the Scheduler does not divide messages yet: a Split in which
+// every verdict is nil is success, and every other one is a transient failure of
+// the whole message that says so. A listener without DeferredQueue answers its
+// worst verdict.
 func Split(verdicts []error) error { return &splitError{parts: slices.Clone(verdicts)} }
 
 func (e *splitError) Error() string {
