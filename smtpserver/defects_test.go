@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -123,6 +122,33 @@ func TestEmptyChunks(t *testing.T) {
 			t.Fatalf("reply %q, message %+v", got, m)
 		}
 	}
+	h.nothing()
+}
+
+// TestChunksGivenUp: whatever ends a BDAT transaction, the next one is not touched.
+func TestChunksGivenUp(t *testing.T) {
+	h := serve(t, &Options{DeferredQueue: true, Limits: Limits{MessageSize: 100}})
+	c := h.greeted()
+	for _, tt := range []struct{ line, reply string }{
+		{"RSET", "250"},
+		{"EHLO client.example", "250"},
+		{"BDAT 101 LAST\r\n" + strings.Repeat("x", 99), "552 5.3.4"},
+	} {
+		c.envelope("first@example.org")
+		c.cmd("BDAT 3\r\nx", "250")
+		c.cmd("MAIL FROM:<>", "503")
+		c.cmd("DATA", "503")
+		c.cmd(tt.line, tt.reply)
+		c.cmd("BDAT 0 LAST", "503")
+		wantPrefix(t, c.data(plain, "second@example.org"), "250")
+		if m := h.next(); m.body() != plain || m.env.Recipients[0].Address != "second@example.org" {
+			t.Errorf("%s: message %+v", tt.line, m)
+		}
+	}
+	c.envelope("first@example.org")
+	c.cmd("BDAT 3\r\nx", "250")
+	c.cmd("QUIT", "221")
+	c.ended()
 	h.nothing()
 }
 
@@ -324,62 +350,4 @@ func TestPanics(t *testing.T) {
 	h.nothing()
 	where.Store("")
 	wantPrefix(t, h.greeted().data(plain, "a@example.org"), "250")
-}
-
-// A pipeListener hands out in-memory connections.
-type pipeListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newPipeListener() *pipeListener {
-	return &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return nil
-}
-
-func (l *pipeListener) Addr() net.Addr { return pipeAddr{} }
-
-func (l *pipeListener) dial() net.Conn {
-	server, client := net.Pipe()
-	l.conns <- server
-	return client
-}
-
-type pipeAddr struct{}
-
-func (pipeAddr) Network() string { return "pipe" }
-func (pipeAddr) String() string  { return "pipe" }
-
-// inBubble runs f in virtual time, with a host that listens in memory.
-func inBubble(t *testing.T, opts *Options, f func(h *host, ln *pipeListener)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		h, ln := newHost(t, opts), newPipeListener()
-		h.serveOn(ln)
-		f(h, ln)
-	})
-}
-
-// pipe returns a client that has said EHLO.
-func (h *host) pipe(ln *pipeListener) *client {
-	h.t.Helper()
-	c := newClient(h.t, ln.dial())
-	c.conn.SetDeadline(time.Now().Add(24 * time.Hour))
-	c.want("220")
-	c.cmd("EHLO client.example", "250")
-	return c
 }
