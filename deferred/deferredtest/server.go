@@ -14,6 +14,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"github.com/deferredqueue/deferredqueue/deferred"
+	"github.com/deferredqueue/deferredqueue/deferred/internal/pipenet"
 	"github.com/deferredqueue/deferredqueue/queue"
 	"github.com/deferredqueue/deferredqueue/spool"
 )
@@ -28,7 +29,7 @@ type Server struct {
 
 	t        testing.TB
 	sched    *queue.Scheduler
-	ln       *pipeListener
+	ln       *pipenet.Listener
 	lmtp     bool
 	recorder *Recorder     // nil after Serve
 	resting  chan struct{} // who has put something in calls synctest.Wait; a mutex would keep it from returning
@@ -87,7 +88,7 @@ func (s *Server) run(t testing.TB, sched *queue.Scheduler, opts *deferred.Option
 	if opts != nil {
 		o = *opts
 	}
-	s.t, s.sched, s.ln, s.lmtp = t, sched, newPipeListener(), o.LMTP
+	s.t, s.sched, s.ln, s.lmtp = t, sched, pipenet.Listen(2525), o.LMTP
 	s.resting, s.stopped = make(chan struct{}, 1), make(chan struct{})
 	o.Listener = s.ln
 	if o.Hostname == "" {
@@ -164,7 +165,7 @@ func (s *Server) Send(from string, to []string, msg string) error {
 // a pipe without a buffer: a Write waits until the server reads it. The caller
 // closes it.
 func (s *Server) Dial() (net.Conn, error) {
-	conn, err := s.ln.dial()
+	conn, err := s.ln.Dial()
 	if err != nil {
 		<-s.stopped
 		return nil, fmt.Errorf("deferredtest: the server has stopped: %w", errors.Join(s.err, err))
