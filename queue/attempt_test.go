@@ -31,7 +31,7 @@ func TestFailClosed(t *testing.T) {
 		error   string
 	}{
 		{"panic", func(context.Context, *Message) error { panic("boom") }, "panicked: boom"},
-		{"nil dereference", func(_ context.Context, m *Message) error { m = nil; _ = m.Queue; return nil }, "panicked"},
+		{"nil dereference", func(context.Context, *Message) error { var m *Message; return errors.New(m.Queue) }, "panicked"},
 		{"goexit", func(context.Context, *Message) error { runtime.Goexit(); return nil }, "Goexit"},
 		{"deadline", func(ctx context.Context, _ *Message) error { <-ctx.Done(); return nil }, "deadline passed after 5m0s"},
 		{"deadline, with its error", func(ctx context.Context, _ *Message) error { <-ctx.Done(); return ctx.Err() }, "deadline passed after 5m0s"},
@@ -260,8 +260,7 @@ func TestEndsOfLife(t *testing.T) {
 	t.Run("Expires, but never untried", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ready := false
-			var w *world
-			w = start(t, func(_ context.Context, m *Message) error {
+			w := start(t, func(_ context.Context, m *Message) error {
 				if !ready {
 					m.Expires = time.Now() // vanishes with the failure
 					return Hold("wait")
@@ -346,7 +345,7 @@ func TestRestart(t *testing.T) {
 		time.Sleep(time.Hour) // everything falls due while nothing runs
 		sp = sp.Reopen()
 		begin := time.Now()
-		w = start(t, fail, setup{sp: sp, opts: Options{Configure: func(string) Config { return Config{Concurrency: 1} }}})
+		start(t, fail, setup{sp: sp, opts: Options{Configure: func(string) Config { return Config{Concurrency: 1} }}})
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		first := 0
@@ -424,4 +423,109 @@ func TestSpoolFailureEndsRun(t *testing.T) {
 			t.Errorf("Ready: %v, want ErrFailed", err)
 		}
 	})
+}
+
+// A stop while Record fails leaves the final message and its outcome.
+func TestStopKeepsUnrecordedEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, func(context.Context, *Message) error { return Drop("spam") })
+		w.refuse = 1 << 30
+		w.submit("b@example.com", nil, mail)
+		w.shutdown()
+		if e := w.only(); e.State != spool.Final || len(e.Outcome) == 0 {
+			t.Errorf("the message is %s, want final with its outcome", e.State)
+		}
+	})
+}
+
+// An attempt that ended is no interruption when the process dies later.
+func TestEndedAttemptIsNoInterruption(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, func(context.Context, *Message) error { return errors.New("down") })
+		w.submit("b@example.com", nil, mail)
+		sp := w.sp.Crash()
+		synctest.Wait()
+		w2 := start(t, func(context.Context, *Message) error { return nil }, setup{sp: sp})
+		synctest.Wait()
+		if e := w2.only(); e.Interrupted != 0 {
+			t.Errorf("%d interruptions, want none", e.Interrupted)
+		}
+	})
+}
+
+// When the wall clock was set, nothing expires for an hour.
+func TestNothingExpiresAfterAClockJump(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, func(context.Context, *Message) error { return errors.New("down") },
+			setup{opts: Options{Configure: func(string) Config { return Config{MaxAge: time.Second} }}})
+		w.sched.clock.observe(25*time.Hour, time.Hour)
+		w.sched.clock.mu.until = time.Now().Add(clockPause)
+		w.submit("b@example.com", nil, mail)
+		time.Sleep(clockPause - time.Minute)
+		synctest.Wait()
+		if types := w.types(); strings.Contains(types, "Expiration") {
+			t.Errorf("records %s, want no Expiration yet", types)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if r := w.last(); r.Type != Expiration {
+			t.Errorf("the last record is %s, want Expiration", r.Type)
+		}
+	})
+}
+
+// uncertain answers ErrAmbiguous to the first Apply of an Update, after it
+// did, or did not, what it was asked for.
+type uncertain struct {
+	spool.Spool
+	does bool
+	said bool
+}
+
+func (u *uncertain) Apply(ctx context.Context, units ...spool.Unit) []error {
+	if u.said || units[0][0].Op != spool.Update {
+		return u.Spool.Apply(ctx, units...)
+	}
+	u.said = true
+	if u.does {
+		unit := spool.Unit{units[0][0]}
+		unit[0].Entry = unit[0].Entry.Clone()
+		if errs := u.Spool.Apply(ctx, unit); errs != nil {
+			return errs
+		}
+	}
+	return []error{spool.ErrAmbiguous}
+}
+
+// An unknown outcome is cleared up by trying again.
+func TestAmbiguousOutcome(t *testing.T) {
+	for _, does := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			calls := 0
+			var types []string
+			sp := &uncertain{Spool: spool.NewMemory(), does: does}
+			sched, err := NewScheduler(sp, func(context.Context, *Message) error {
+				calls++
+				return RetryAfter(time.Hour, errors.New("down"))
+			}, &Options{Record: func(_ context.Context, r Record) error { types = append(types, string(r.Type)); return nil }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- sched.Run(ctx) }()
+			if _, err := sched.Submit(ctx, spool.Envelope{Recipients: []spool.Recipient{{Address: "b@example.com"}}}, nil, strings.NewReader(mail)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if got := strings.Join(types, " "); calls != 1 || got != "Reception TransientFailure" {
+				t.Errorf("applied %v: %d calls, records %s; want 1, Reception TransientFailure", does, calls, got)
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		})
+	}
 }

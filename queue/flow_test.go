@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,6 +89,7 @@ func TestEmit(t *testing.T) {
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var got []string
 		w := start(t, emit("copies"), setup{handlers: map[string]Handler{"*": func(_ context.Context, m *Message) error {
 			b, err := m.Open()
@@ -94,6 +97,8 @@ func TestEmit(t *testing.T) {
 				return err
 			}
 			content, err := io.ReadAll(b)
+			mu.Lock()
+			defer mu.Unlock()
 			got = append(got, m.Queue+" "+string(content[:13]))
 			return err
 		}}})
@@ -159,17 +164,17 @@ func TestQueueWithoutHandler(t *testing.T) {
 // MaxReady and memory is short.
 func TestBlockedQueueDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const n = 400
+		const n = 1000
 		hang := make(chan struct{})
-		fast := 0
+		var fast atomic.Int64
 		w := start(t, func(context.Context, *Message) error { return nil }, setup{
 			opts: Options{
 				MemoryLimit: 100 << 10, // of about 150 entries
-				Configure:   func(string) Config { return Config{Concurrency: 2, MaxReady: 200} },
+				Configure:   func(string) Config { return Config{Concurrency: 2, MaxReady: 2000} },
 			},
 			handlers: map[string]Handler{
 				"slow": func(ctx context.Context, _ *Message) error { <-hang; return nil },
-				"fast": func(context.Context, *Message) error { fast++; return nil },
+				"fast": func(context.Context, *Message) error { fast.Add(1); return nil },
 			},
 		})
 		for range n {
@@ -180,8 +185,8 @@ func TestBlockedQueueDelaysNoOther(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if fast != n {
-			t.Errorf("%d of %d messages of the other queue were run", fast, n)
+		if fast.Load() != n {
+			t.Errorf("%d of %d messages of the other queue were run", fast.Load(), n)
 		}
 		w.sched.mu.Lock()
 		bytes := w.sched.mu.bytes
