@@ -41,9 +41,7 @@ func (s *Scheduler) attempt(j *job) {
 		s.settle(j, fmt.Errorf("queue: %d processes died while its handler may have run", j.entry.Interrupted))
 		return
 	}
-	if s.starter != nil {
-		s.starter.Started(j.entry.ID)
-	}
+	s.marks.started(j.entry.ID)
 	ctx := s.begin(j)
 	exited := true
 	defer func() {
@@ -122,20 +120,13 @@ func (s *Scheduler) conclude(ctx context.Context, j *job, err error) {
 		err = deadlineError(j, err)
 	default: // the host stops, or the spool failed
 		j.message.Discard()
-		s.ended(j)
+		s.marks.ended(j.entry.ID)
 		s.release([]*spool.Entry{j.entry})
 		return
 	}
 	s.settle(j, err)
 	j.message.Discard()
-	s.ended(j)
-}
-
-// ended takes the mark of a running handler away.
-func (s *Scheduler) ended(j *job) {
-	if s.starter != nil {
-		s.starter.Ended(j.entry.ID)
-	}
+	s.marks.ended(j.entry.ID)
 }
 
 func deadlineError(j *job, err error) error {
@@ -200,7 +191,7 @@ func (s *Scheduler) bothDone(j *job) bool {
 // endOverdue lets the message of an overdue job run again.
 func (s *Scheduler) endOverdue(j *job) *job {
 	j.message.Discard()
-	s.ended(j)
+	s.marks.ended(j.entry.ID)
 	if j.kept != nil {
 		s.release([]*spool.Entry{j.kept})
 	}

@@ -16,7 +16,7 @@ import (
 // concurrent use.
 type Scheduler struct {
 	spool    spool.Spool
-	starter  spool.Starter // nil if the spool keeps no marks
+	marks    *marks
 	inject   Handler
 	patterns patterns
 	opts     Options
@@ -67,7 +67,7 @@ func NewScheduler(sp spool.Spool, inject Handler, opts *Options) (*Scheduler, er
 		spool: sp, inject: inject, opts: o, log: o.Logger,
 		pool: newPool(), wake: make(chan struct{}, 1), failed: make(chan error, 1),
 	}
-	s.starter, _ = sp.(spool.Starter)
+	s.marks = newMarks(sp)
 	s.jobs, s.cancelJobs = context.WithCancelCause(context.Background())
 	s.hard, s.cancelHard = context.WithCancel(context.Background())
 	s.recorder = newRecorder(s.hard, &o, s.pool)
