@@ -1,0 +1,64 @@
+package deferred_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/smtp"
+
+	"github.com/deferredqueue/deferredqueue/deferred"
+	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+// A host in full. In production the spool is one of boltspool.Open, and Addr says
+// where to listen.
+func Example() {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+
+	inject := func(_ context.Context, m *deferred.Message) error {
+		h, err := m.Header()
+		if err != nil {
+			return err
+		}
+		fmt.Printf("attempt %d: %q for %s\n", m.Attempt, h.Get("Subject"), m.Envelope.Recipients[0].Address)
+		stop() // one message is enough for an example
+		return nil
+	}
+
+	sp := spool.NewMemory()
+	defer sp.Close()
+	sched, err := queue.NewScheduler(sp, inject, &queue.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	l, err := deferred.NewListener(sched, &deferred.Options{DeferredQueue: true, Listener: ln})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	sent := make(chan error, 1)
+	go func() {
+		sent <- smtp.SendMail(ln.Addr().String(), nil, "a@example.com", []string{"b@example.net"},
+			[]byte("Subject: hello\r\n\r\nA line.\r\n"))
+	}()
+	if err := deferred.Run(ctx, l); err != nil {
+		log.Fatal(err)
+	}
+	<-sent
+	// Output: attempt 1: "hello" for b@example.net
+}
+
+// Verdicts are errors. Everything that is none of them is tried again.
+func ExampleReject() {
+	err := deferred.Reject(550, "5.7.1 no key for %s", "example.com")
+	fmt.Println(err)
+	// Output: 550 5.7.1 no key for example.com
+}
