@@ -20,8 +20,8 @@ type policy struct {
 	tracker *tracker
 }
 
-// errSlowDatabase is why the policy fails at first.
-var errSlowDatabase = errors.New("look-up of the signing key timed out")
+// errLookup is why the policy fails at first.
+var errLookup = errors.New("key look-up timed out")
 
 // inject is the inject callback. It takes its time, fails at the first attempt
 // (mail with an attachment at the second too), and knows one address that does
@@ -31,7 +31,7 @@ func (p *policy) inject(ctx context.Context, m *deferred.Message) error {
 	if err != nil {
 		return err
 	}
-	p.tracker.name(m.ID, title(h.Get("Subject")))
+	p.tracker.attempt(m.ID, title(h.Get("Subject")), m.Attempt)
 	// Edited before the failure on purpose: nothing of it is left at the next
 	// attempt, so that what is delivered has this field once.
 	h.Prepend("X-Quickstart-Policy", fmt.Sprintf("passed at attempt %d", m.Attempt))
@@ -49,7 +49,7 @@ func (p *policy) inject(ctx context.Context, m *deferred.Message) error {
 		failures = 2
 	}
 	if m.Attempt <= failures {
-		return errSlowDatabase
+		return errLookup
 	}
 	m.Meta["tenant"] = "demo" // part of the name of the next queue
 	return nil

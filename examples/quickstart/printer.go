@@ -104,17 +104,17 @@ func printable(s string) string {
 	}, s)
 }
 
-// round shortens a duration to what matters to a reader.
-func round(d time.Duration) time.Duration {
+// short writes a duration as a reader wants it: two or three figures.
+func short(d time.Duration) string {
 	switch {
-	case d < 10*time.Millisecond:
-		return d.Round(100 * time.Microsecond)
+	case d < 100*time.Millisecond:
+		return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
 	case d < time.Second:
-		return d.Round(time.Millisecond)
+		return fmt.Sprintf("%d ms", d.Milliseconds())
 	case d < time.Minute:
-		return d.Round(100 * time.Millisecond)
+		return fmt.Sprintf("%.1f s", d.Seconds())
 	}
-	return d.Round(time.Second)
+	return d.Round(time.Second).String()
 }
 
 // bytesText is a size in KB, as mail programs show it.

@@ -11,7 +11,7 @@ import (
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
-var queuedColumns = []column{22, 18, -10, -8, 12}
+var queuedColumns = []column{19, 18, -10, -5, 10}
 
 // waiting is a message that the last run left in the spool.
 type waiting struct {
@@ -55,17 +55,23 @@ func (d *demo) showQueued(list []waiting) {
 	p, now := d.out, time.Now()
 	p.line("%s", p.paint(bold, "Resuming "+plural(len(list), "message")+" from the last run"))
 	p.line("")
-	p.line("  %s", p.paint(faint, cells(queuedColumns, "MESSAGE", "FOR", "250 BEFORE", "ATTEMPTS", "DUE")))
+	p.line("  %s", p.paint(faint, cells(queuedColumns, "MESSAGE", "FOR", "250 BEFORE", "TRIES", "DUE")))
 	for _, w := range list {
 		d.tracker.name(w.id, w.title)
 		due := "now"
 		if left := w.due.Sub(now); left > 0 {
-			due = "in " + round(left).String()
+			due = "in " + short(left)
 		}
-		p.line("  %s", cells(queuedColumns, w.title, printable(w.rcpt), round(now.Sub(w.accepted)).String(),
+		p.line("  %s", cells(queuedColumns, w.title, printable(w.rcpt), short(now.Sub(w.accepted)),
 			strconv.Itoa(w.attempts), due))
 	}
 	p.line("")
+}
+
+// stopping answers Ctrl-C, since what runs may take a moment to finish.
+func (d *demo) stopping() {
+	d.out.line("")
+	d.out.line("Stopping. What runs may finish.")
 }
 
 // farewell says what stays queued. The scheduler has stopped by then.
@@ -81,6 +87,6 @@ func (d *demo) farewell() error {
 		d.out.line("Stopped. Nothing is queued.")
 		return nil
 	}
-	d.out.line("Stopped. %s stay queued in the spool; start again to resume.", plural(int(left), "message"))
+	d.out.line("Stopped. Still queued in the spool: %s. Start again to resume.", plural(int(left), "message"))
 	return nil
 }

@@ -104,9 +104,11 @@ func (d *demo) serve(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		err = nil // stopped on the way, or what Run says
+		d.stopping()
 	case err == nil && !d.once:
 		d.howToSend()
 		<-ctx.Done()
+		d.stopping()
 	}
 	cancel()
 	if runErr := <-ran; runErr != nil {
@@ -137,6 +139,6 @@ func (d *demo) demonstrate(ctx context.Context, resumed []waiting) error {
 	if err := d.tracker.wait(limit, ids); err != nil {
 		return fmt.Errorf("quickstart: waiting for the outcomes: %w", err)
 	}
-	d.summary(sent)
+	d.summary(resumed, sent)
 	return nil
 }

@@ -93,6 +93,9 @@ func replyIDs(text string) ([]spool.ID, error) {
 		}
 		ids = append(ids, id)
 	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("the 250 names no message: %q", text)
+	}
 	return ids, nil
 }
 

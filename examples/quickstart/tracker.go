@@ -28,7 +28,7 @@ type tracker struct {
 type progress struct {
 	title    string
 	rcpt     string
-	attempts int           // of the policy
+	attempts int           // calls of the policy
 	done     time.Duration // from the 250 to the end; 0: not yet
 	outcome  outcome
 }
@@ -50,6 +50,14 @@ func (t *tracker) name(id spool.ID, title string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.get(id).title = title
+}
+
+// attempt says that the policy runs on a message.
+func (t *tracker) attempt(id spool.ID, title string, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.get(id)
+	p.title, p.attempts = title, n
 }
 
 // get returns the progress of a message. mu is held.
@@ -83,9 +91,10 @@ func (t *tracker) record(_ context.Context, r queue.Record) error {
 	}
 	p := t.get(r.ID)
 	p.rcpt = strings.Join(r.Recipients, ", ")
-	o, attempt, final := t.describe(r)
-	if attempt > 0 {
-		p.attempts = attempt
+	o, final := t.describe(r)
+	attempt := 0
+	if r.Queue == queue.Deferred {
+		attempt = p.attempts
 	}
 	t.out.event(r.Time.Sub(r.Created), p, attempt, o)
 	if final {
@@ -101,27 +110,28 @@ func (t *tracker) record(_ context.Context, r queue.Record) error {
 	return nil
 }
 
-// describe puts a record into words. attempt is the number of the policy's
-// call; 0 if it was not the policy's.
-func (t *tracker) describe(r queue.Record) (o outcome, attempt int, final bool) {
-	if r.Queue == queue.Deferred {
-		attempt = r.Attempts
-	}
+// describe puts a record into words.
+func (t *tracker) describe(r queue.Record) (o outcome, final bool) {
 	switch r.Type {
 	case queue.TransientFailure:
-		again := round(t.backoff.Delay(r.Attempts))
-		return outcome{fmt.Sprintf("failed: %s; again in about %v", r.Response.Content, again), warn}, attempt, false
+		again := short(t.backoff.Delay(r.Attempts))
+		return outcome{fmt.Sprintf("failed: %s, again in %s", r.Response.Content, again), warn}, false
 	case queue.Delivery:
 		if r.Queue == queue.Deferred {
 			_, next, _ := strings.Cut(r.Response.Content, "queued as ")
-			return outcome{"passed, moved to queue " + next, plain}, attempt + 1, false
+			return outcome{"passed, moved to queue " + next, plain}, false
 		}
-		return outcome{"delivered to the outbox", good}, 0, true
+		return outcome{"delivered to the outbox", good}, true
 	case queue.Bounce:
-		return outcome{fmt.Sprintf("refused: %d %s", r.Response.Code, r.Response.Content), bad}, attempt, true
+		return outcome{"refused: " + reply(r.Response), bad}, true
 	default:
-		return outcome{fmt.Sprintf("%s: %s", r.Type, r.Response.Content), bad}, attempt, true
+		return outcome{fmt.Sprintf("%s: %s", r.Type, r.Response.Content), bad}, true
 	}
+}
+
+// reply writes a response as it goes over the wire (RFC 5321, section 4.2).
+func reply(r queue.Response) string {
+	return fmt.Sprintf("%d %d.%d.%d %s", r.Code, r.Enhanced[0], r.Enhanced[1], r.Enhanced[2], r.Content)
 }
 
 // wait returns once all these messages have ended.

@@ -6,13 +6,14 @@ import (
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/spool"
 )
 
 // The columns of the tables.
 var (
-	sendColumns    = []column{22, -8, -10, -9}
-	eventColumns   = []column{-8, 22, 18, -7}
-	summaryColumns = []column{22, 18, -9, -8, -9}
+	sendColumns    = []column{19, -8, -10, -9}
+	eventColumns   = []column{-7, 19, 18, -3}
+	summaryColumns = []column{19, 18, -9, -5, -9}
 )
 
 func (d *demo) headline() {
@@ -36,7 +37,7 @@ func (d *demo) sendingHead(n int) {
 
 func (d *demo) sendingLine(s sending) {
 	d.out.line("  %s", cells(sendColumns, s.title, bytesText(len(s.content)),
-		strconv.Itoa(len(s.to)), round(s.took).String()))
+		strconv.Itoa(len(s.to)), short(s.took)))
 }
 
 func (d *demo) sendingFoot(sent []sending) {
@@ -45,12 +46,12 @@ func (d *demo) sendingFoot(sent []sending) {
 		n += len(s.ids)
 	}
 	p.line("")
-	p.line("All of it is on disk now: %s, one for each recipient. The sender is done.", plural(n, "message"))
+	p.line("All of it is on disk: %s, one for each recipient, and every body once. The sender is done.", plural(n, "message"))
 	p.line("")
 	p.line("%s", p.paint(bold, "Behind the 250"))
-	p.line("%s", p.paint(faint, fmt.Sprintf("The policy takes %v for each message and fails at first, on purpose.", d.slow)))
+	p.line("%s", p.paint(faint, fmt.Sprintf("The policy takes %s for each message and fails at first, on purpose. Times count from a message's 250.", short(d.slow))))
 	p.line("")
-	p.line("  %s", p.paint(faint, cells(eventColumns, "AFTER", "MESSAGE", "FOR", "ATTEMPT")+"POLICY"))
+	p.line("  %s", p.paint(faint, cells(eventColumns, "AFTER", "MESSAGE", "FOR", "TRY")+"POLICY"))
 }
 
 // event shows one record.
@@ -59,38 +60,46 @@ func (p *printer) event(after time.Duration, m *progress, attempt int, o outcome
 	if attempt > 0 {
 		number = strconv.Itoa(attempt)
 	}
-	p.line("  %s%s", cells(eventColumns, round(after).String(), m.title, printable(m.rcpt), number),
+	p.line("  %s%s", cells(eventColumns, short(after), m.title, printable(m.rcpt), number),
 		p.paint(o.style, printable(o.text)))
 }
 
 // received shows a message that somebody sent by hand.
 func (p *printer) received(r queue.Record) {
-	p.line("  %s%s", cells(eventColumns, "0s", "from "+printable(r.Sender), printable(r.Recipients[0]), ""),
+	p.line("  %s%s", cells(eventColumns, "", "from "+printable(r.Sender), printable(r.Recipients[0]), ""),
 		fmt.Sprintf("250: %s on disk, ID %s", bytesText(int(r.Size)), r.ID))
 }
 
-func (d *demo) summary(sent []sending) {
+// summary shows how each message ended.
+func (d *demo) summary(resumed []waiting, sent []sending) {
 	p := d.out
 	p.line("")
 	p.line("%s", p.paint(bold, "What became of them"))
 	p.line("")
-	p.line("  %s", p.paint(faint, cells(summaryColumns, "MESSAGE", "FOR", "250 AFTER", "ATTEMPTS", "END AFTER")+"OUTCOME"))
+	p.line("  %s", p.paint(faint, cells(summaryColumns, "MESSAGE", "FOR", "250 AFTER", "TRIES", "END AFTER")+"OUTCOME"))
+	for _, w := range resumed {
+		d.summaryLine(w.id, w.title, "last run")
+	}
 	var slowest time.Duration
 	for _, s := range sent {
 		slowest = max(slowest, s.took)
 		for i, id := range s.ids {
-			m := d.tracker.progress(id)
-			name, took := m.title, round(s.took).String()
-			if i > 0 {
-				name, took = "", "" // the same transaction, and the same 250
+			if i == 0 {
+				d.summaryLine(id, s.title, short(s.took))
+			} else {
+				d.summaryLine(id, "", "") // the same transaction, and the same 250
 			}
-			p.line("  %s%s", cells(summaryColumns, name, printable(m.rcpt), took,
-				strconv.Itoa(m.attempts), round(m.done).String()), p.paint(m.outcome.style, m.outcome.text))
 		}
 	}
 	p.line("")
-	p.line("The slowest 250 took %v. The policy takes %v.", round(slowest), d.slow)
+	p.line("The slowest 250 took %s. The policy takes %s.", short(slowest), short(d.slow))
 	p.line("")
+}
+
+func (d *demo) summaryLine(id spool.ID, name, took string) {
+	m := d.tracker.progress(id)
+	d.out.line("  %s%s", cells(summaryColumns, name, printable(m.rcpt), took,
+		strconv.Itoa(m.attempts), short(m.done)), d.out.paint(m.outcome.style, m.outcome.text))
 }
 
 // howToSend says how to send more, with programs that many machines have.
@@ -105,5 +114,5 @@ func (d *demo) howToSend() {
 	p.line("")
 	p.line("Ctrl-C stops. Stop while a message waits, start again, and it is resumed.")
 	p.line("")
-	p.line("  %s", p.paint(faint, cells(eventColumns, "AFTER", "MESSAGE", "FOR", "ATTEMPT")+"POLICY"))
+	p.line("  %s", p.paint(faint, cells(eventColumns, "AFTER", "MESSAGE", "FOR", "TRY")+"POLICY"))
 }
