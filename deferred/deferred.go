@@ -17,6 +17,9 @@ type (
 	// A Listener receives mail by SMTP or LMTP: [smtpserver.Listener].
 	Listener = smtpserver.Listener
 
+	// A Session is one connection, as hooks see it: [smtpserver.Session].
+	Session = smtpserver.Session
+
 	// A Handler works on one message: [queue.Handler].
 	Handler = queue.Handler
 

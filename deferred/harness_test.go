@@ -22,13 +22,18 @@ type backend struct {
 	sp    *spool.Memory
 	sched *queue.Scheduler
 	got   chan string // recipients that the callback saw
+
+	inject deferred.Handler // nil: note the recipient; to be set before Run
 }
 
 func newBackend(t *testing.T) *backend {
 	t.Helper()
 	b := &backend{sp: spool.NewMemory(), got: make(chan string, 100)}
 	var err error
-	b.sched, err = queue.NewScheduler(b.sp, func(_ context.Context, m *deferred.Message) error {
+	b.sched, err = queue.NewScheduler(b.sp, func(ctx context.Context, m *deferred.Message) error {
+		if b.inject != nil {
+			return b.inject(ctx, m)
+		}
 		b.got <- m.Envelope.Recipients[0].Address
 		return nil
 	}, &queue.Options{Logger: slog.New(slog.DiscardHandler)})

@@ -86,6 +86,30 @@ func TestRunStopIsBounded(t *testing.T) {
 	})
 }
 
+// Run returns after the callbacks that it started.
+func TestRunWaitsForCallbacks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, ended := make(chan struct{}), false
+		b := newBackend(t)
+		b.inject = func(context.Context, *deferred.Message) error {
+			close(began)
+			time.Sleep(3 * time.Second)
+			ended = true
+			return nil
+		}
+		l, ln := b.listen(t)
+		r := run(l)
+		c := dial(t, ln)
+		c.data("b@example.net")
+		c.end("250")
+		<-began
+		r.stop(t)
+		if !ended {
+			t.Error("Run returned before the callback did")
+		}
+	})
+}
+
 func TestRunListenersShareScheduler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackend(t)

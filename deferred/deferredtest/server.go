@@ -106,17 +106,21 @@ func (s *Server) run(t testing.TB, sched *queue.Scheduler, opts *deferred.Option
 		defer close(s.stopped)
 		s.err = deferred.Run(ctx, l)
 	}()
-	t.Cleanup(func() {
+	stop := func() {
 		cancel()
 		<-s.stopped
-		s.checkEnd()
-	})
+	}
+	t.Cleanup(stop)
 	s.rest()
 	select {
 	case <-s.stopped:
 		t.Fatalf("deferredtest: the server did not start: %v", s.err)
 	default:
 	}
+	t.Cleanup(func() {
+		stop()
+		s.checkEnd()
+	})
 }
 
 // checkEnd fails the test if the server ended by an error that is not one which
