@@ -1,0 +1,172 @@
+// Package examples_test keeps README.md true: its Go code is compiled here, and
+// its test of a policy runs.
+package examples_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/deferred"
+	"github.com/deferredqueue/deferredqueue/deferred/deferredtest"
+	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool"
+)
+
+func serve(ctx context.Context) error {
+	sp, err := boltspool.Open("spool", nil) // a directory
+	if err != nil {
+		return err
+	}
+	defer sp.Close()
+	sched, err := queue.NewScheduler(sp, inject, nil)
+	if err != nil {
+		return err
+	}
+	l, err := deferred.NewListener(sched, &deferred.Options{DeferredQueue: true})
+	if err != nil {
+		return err
+	}
+	return deferred.Run(ctx, l) // 127.0.0.1:2525, until ctx is done
+}
+
+// inject is called after the 250, until it returns nil or a verdict that ends the message.
+func inject(ctx context.Context, m *deferred.Message) error {
+	key, err := lookUpKey(ctx, m.Envelope.Sender)
+	if errors.Is(err, errNoCustomer) {
+		return deferred.Reject(550, "5.7.1 %s is no customer", m.Envelope.Sender)
+	}
+	if err != nil {
+		return err // tried again in 1 minute, 2, 4, ... for a week
+	}
+	return sign(m, key)
+}
+
+var _ = serve // compiled; it would listen on a fixed port
+
+var errNoCustomer = errors.New("no such customer")
+
+// lookUpKey stands for what a host asks its database.
+func lookUpKey(ctx context.Context, sender string) (string, error) {
+	if !strings.HasSuffix(sender, "@example.com") {
+		return "", errNoCustomer
+	}
+	if time.Now().Before(databaseUp) {
+		return "", errors.New("connection refused")
+	}
+	return "key1", ctx.Err()
+}
+
+// databaseUp is when the database of the tests works again.
+var databaseUp time.Time
+
+func breakDatabase(t *testing.T, d time.Duration) {
+	databaseUp = time.Now().Add(d)
+	t.Cleanup(func() { databaseUp = time.Time{} })
+}
+
+func sign(m *deferred.Message, key string) error {
+	h, err := m.Header()
+	if err != nil {
+		return err
+	}
+	h.Prepend("X-Signature", key)
+	return nil
+}
+
+// recordTo writes records as JSON lines. An error means: not taken, call again.
+func recordTo(file *os.File) func(context.Context, queue.Record) error {
+	return func(_ context.Context, r queue.Record) error {
+		line, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		_, err = file.Write(append(line, '\n')) // one call: records come concurrently
+		return err
+	}
+}
+
+func TestRecordTo(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "records"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	record := recordTo(file)
+	for _, typ := range []queue.RecordType{queue.Reception, queue.Delivery} {
+		if err := record(t.Context(), queue.Record{Type: typ, Sender: "a@example.com"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	content, err := os.ReadFile(file.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
+	if len(lines) != 2 || !strings.HasPrefix(lines[1], `{"type":"Delivery"`) {
+		t.Errorf("records: %q", lines)
+	}
+}
+
+func TestInject(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		breakDatabase(t, time.Hour)
+		srv := deferredtest.Start(t, inject, nil)
+		err := srv.Send("app@example.com", []string{"ada@example.net"}, "Subject: hello\n\nHello.\n")
+		if err != nil {
+			t.Fatal(err) // the database is down, and the answer is 250
+		}
+		srv.Advance(2 * time.Hour) // takes milliseconds
+		if n := len(srv.Records(queue.TransientFailure)); n != 6 {
+			t.Errorf("%d attempts failed in the first hour, want 6", n)
+		}
+		if n := len(srv.Records(queue.Delivery)); n != 1 {
+			t.Errorf("%d messages passed, want 1", n)
+		}
+	})
+}
+
+func TestInjectRejects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := deferredtest.Start(t, inject, nil)
+		if err := srv.Send("x@example.org", []string{"ada@example.net"}, "Subject: hello\n\nHello.\n"); err != nil {
+			t.Fatal(err)
+		}
+		srv.Advance(time.Minute)
+		bounces := srv.Records(queue.Bounce)
+		if len(bounces) != 1 || bounces[0].Response.Content != "x@example.org is no customer" {
+			t.Errorf("bounces: %+v", bounces)
+		}
+	})
+}
+
+// The Go code of README.md is code of this file, line for line.
+func TestREADME(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("readme_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(readme), "```go\n")[1:]
+	if len(blocks) == 0 {
+		t.Fatal("README.md has no Go code")
+	}
+	for _, block := range blocks {
+		code, _, ok := strings.Cut(block, "```")
+		if !ok || !strings.Contains(string(source), code) {
+			t.Errorf("this code of README.md is not in examples/readme_test.go:\n%s", code)
+		}
+		if n := strings.Count(code, "\n"); n > 30 {
+			t.Errorf("%d lines are too many to read at a glance:\n%s", n, code)
+		}
+	}
+}
