@@ -180,11 +180,16 @@ func (s *Server) Dial() (net.Conn, error) {
 // Advance lets d of virtual time pass, with all that falls due in it, and
 // returns when everything is at rest, what falls due at the end of d included.
 // 0 only waits for that. A negative d fails the test.
+//
+// What the test did before Advance happens before the callbacks that run in it,
+// and these before what follows it, in the sense of the memory model: a plain
+// variable may carry what they say to each other.
 func (s *Server) Advance(d time.Duration) {
 	s.t.Helper()
 	if d < 0 {
 		s.t.Fatalf("deferredtest: Advance(%v): time cannot go back", d)
 	}
+	s.sched.Stats() // passes the lock under which handlers are started; a timer orders nothing
 	time.Sleep(d)
 	s.rest()
 }
