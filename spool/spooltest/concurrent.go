@@ -58,10 +58,10 @@ var concurrentTests = []conformanceTest{
 						err := f.commitOne(fmt.Sprintf("%d/%d", n, i))
 						unknown := f.sp.Apply(f.ctx, unit(spool.Insert, f.entry(spool.NewID())))
 						if err != nil {
-							errs <- fmt.Errorf("Commit beside units that fail: %w", err)
+							errs <- fmt.Errorf("a Commit beside units that fail: %w", err)
 						}
 						if len(unknown) != 1 || !errors.Is(unknown[0], spool.ErrNotFound) {
-							errs <- fmt.Errorf("Insert onto a body that nobody made: got errs %v", unknown)
+							errs <- fmt.Errorf("an Insert onto a body that nobody made: got errs %v", unknown)
 						}
 					}
 				})
