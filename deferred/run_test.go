@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,7 +187,8 @@ func TestRunCannotListen(t *testing.T) {
 		good, ln := b.listen(t)
 		bad := b.listener(t, &deferred.Options{Addr: taken.Addr().String()})
 		err := deferred.Run(t.Context(), good, bad)
-		if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), taken.Addr().String()) {
+		var op *net.OpError
+		if !errors.As(err, &op) || op.Op != "listen" || !strings.Contains(err.Error(), taken.Addr().String()) {
 			t.Errorf("Run returned %v, want that %s is in use", err, taken.Addr())
 		}
 		if _, err := ln.Dial(); !errors.Is(err, net.ErrClosed) {
