@@ -1,57 +1,48 @@
 package queue
 
 import (
-	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
-// A lingering spool answers the first Apply of a unit only when hold is closed,
-// though all can see what it stored.
-type lingering struct {
-	*spool.Memory
-	hold chan struct{}
-}
-
-func (s *lingering) Apply(ctx context.Context, units ...spool.Unit) []error {
-	errs := s.Memory.Apply(ctx, units...)
-	if len(units) == 1 && units[0][0].Op == spool.Update && units[0][0].Entry.Queue == "next" {
-		<-s.hold
-	}
-	return errs
-}
-
-// TestMarkOfNextQueue: the handler of the next queue runs before the one that
-// has put the message there is done with. A death then is one of the former.
-func TestMarkOfNextQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		mem := spool.NewMemory()
-		sp := &lingering{mem, make(chan struct{})}
-		inject := func(_ context.Context, m *Message) error { m.Meta["queue"] = "next"; return nil }
-		entered, hang := make(chan struct{}), make(chan struct{})
-		s, err := NewScheduler(sp, inject, &Options{Logger: testLogger(t), StopTimeout: time.Second})
+// TestMarks: the handler of the next queue begins before the one that has put
+// the message there is done with. Its mark must stand until it has ended too.
+func TestMarks(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		begun, ended int
+		interrupted  int
+	}{
+		{"one runs", 1, 0, 1},
+		{"one has ended", 1, 1, 0},
+		{"the next has begun", 2, 0, 1},
+		{"the first has ended", 2, 1, 1},
+		{"both have ended", 2, 2, 0},
+	} {
+		sp := spool.NewMemory()
+		w, err := sp.Create(t.Context(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Handle("next", func(context.Context, *Message) error { close(entered); <-hang; return nil })
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error)
-		go func() { done <- s.Run(ctx) }()
-		w := &world{t: t, sp: mem, sched: s}
-		id := w.submit("b@example.com", nil, mail)
-		<-entered // by the claim of the next minute
-		close(sp.hold)
-		synctest.Wait()
-
-		e, _, err := mem.Crash().Claim(t.Context(), spool.ClaimRequest{IDs: []spool.ID{id}})
-		if err != nil || len(e) != 1 || e[0].Queue != "next" || e[0].Interrupted != 1 {
-			t.Errorf("got %+v and error %v, want the message in queue next, interrupted once", e, err)
+		e := &spool.Entry{ID: spool.NewID(), Body: w.ID(), Queue: Deferred, Class: "-", Due: time.Now()}
+		if err := w.Commit(t.Context(), e); err != nil {
+			t.Fatal(err)
 		}
-		close(hang)
-		cancel()
-		<-done
-	})
+		m := newMarks(sp)
+		for range tt.begun {
+			m.started(e.ID)
+		}
+		for range tt.ended {
+			m.ended(e.ID)
+		}
+		got, _, err := sp.Crash().Claim(t.Context(), spool.ClaimRequest{IDs: []spool.ID{e.ID}})
+		if err != nil || len(got) != 1 || got[0].Interrupted != tt.interrupted {
+			t.Errorf("%s: got %+v and error %v, want one entry with Interrupted %d", tt.name, got, err, tt.interrupted)
+		}
+		if left := len(m.mu.running); tt.begun == tt.ended && left != 0 {
+			t.Errorf("%s: %d entries are left in memory", tt.name, left)
+		}
+	}
 }

@@ -25,7 +25,7 @@ func (s *Scheduler) succeed(m *Message) (outcome, error) {
 		o.unit = spool.Unit{{Op: spool.Remove, Entry: m.entry}}
 	} else {
 		o.entry = next
-		o.unit = spool.Unit{{Op: spool.Update, Entry: next, Stage: m.source.stage}}
+		o.unit = spool.Unit{{Op: spool.Update, Entry: next, Stage: m.source.stage, Keep: true}}
 		delivery.Response.Content = "OK queued as " + next.Queue
 	}
 	if m.entry.Queue == Deferred {
@@ -36,6 +36,7 @@ func (s *Scheduler) succeed(m *Message) (outcome, error) {
 		if err := s.checkTarget(c.Entry.Queue); err != nil {
 			return o, fmt.Errorf("queue: an emitted message: %w", err)
 		}
+		c.Keep = true
 		o.unit = append(o.unit, c)
 		o.records = append(o.records, s.reception(c.Entry))
 	}

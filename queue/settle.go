@@ -36,6 +36,9 @@ func (s *Scheduler) settle(j *job, err error) *spool.Entry {
 		if failure == nil {
 			failure = s.carryOut(o)
 		}
+		if failure == nil {
+			s.handOver(o.kept())
+		}
 		if failure == nil || s.lost(failure) {
 			return nil
 		}
@@ -61,6 +64,18 @@ func wholeSplit(v verdict) verdict {
 		return classify(nil)
 	}
 	return classify(fmt.Errorf("queue: a Split is not carried out per recipient by this version; the whole message is tried again: %s", v.response.Content))
+}
+
+// kept returns the entries that the outcome has left owned here: they are
+// handed over once their records are written, so that what their next handler
+// brings about is recorded after it.
+func (o *outcome) kept() (entries []*spool.Entry) {
+	for _, c := range o.unit {
+		if c.Op != spool.Remove && c.Keep {
+			entries = append(entries, c.Entry)
+		}
+	}
+	return entries
 }
 
 // lost reports whether err means that nothing more can be done about a message

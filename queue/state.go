@@ -194,19 +194,20 @@ func (s *Scheduler) takeWaiting() []*spool.Entry {
 	return entries
 }
 
-// handOver takes messages that were just stored and are owned: in memory, if a
-// slot is free and nothing waits before them, else back to the spool.
+// handOver takes messages that were just stored and are owned: in memory, if
+// they are due, a slot is free and nothing waits before them, else back to the
+// spool.
 func (s *Scheduler) handOver(entries []*spool.Entry) {
 	var back []*spool.Entry
 	s.mu.Lock()
 	for _, e := range entries {
 		h := s.handler(e.Queue)
-		if s.mu.phase != running || h == nil || e.State != spool.Queued {
+		if s.mu.phase != running || h == nil || e.State != spool.Queued || e.Due.After(time.Now()) {
 			back = append(back, e)
 			continue
 		}
 		q := s.queue(e.Queue, h)
-		if q.backlog || e.Due.After(time.Now()) || len(q.ready) > 0 || q.running >= q.config.Concurrency {
+		if q.backlog || len(q.ready) > 0 || q.running >= q.config.Concurrency {
 			q.backlog = true
 			back = append(back, e)
 			continue
