@@ -13,14 +13,15 @@ import (
 // different ones, and again until the record is taken. The records of a
 // message all pass the same lane.
 type recorder struct {
-	record  func(ctx context.Context, r Record) error
-	log     *slog.Logger
-	pool    *pool
-	limit   int64
-	waiting atomic.Int64
-	dropped atomic.Int64
-	taken   map[RecordType]*atomic.Int64
-	failing atomic.Bool // Record failed and has not succeeded since
+	record    func(ctx context.Context, r Record) error
+	log       *slog.Logger
+	pool      *pool
+	limit     int64
+	waiting   atomic.Int64
+	dropped   atomic.Int64
+	taken     map[RecordType]*atomic.Int64
+	observers []func(Record) // fixed once Run began
+	failing   atomic.Bool    // Record failed and has not succeeded since
 
 	ctx   context.Context // ends when the scheduler gives up waiting
 	lanes [16]lane
@@ -141,6 +142,9 @@ func (r *recorder) deliver(rec Record) bool {
 				r.log.Info("queue: records are taken again")
 			}
 			r.taken[rec.Type].Add(1)
+			for _, observe := range r.observers {
+				observe(rec)
+			}
 			return true
 		}
 		if !r.failing.Swap(true) {

@@ -69,8 +69,7 @@ func stamp(_ context.Context, m *deferred.Message) error {
 // handlers.
 func TestPolicyAndRelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var rec deferredtest.Recorder
-		sched, err := queue.NewScheduler(spool.NewMemory(), stamp, &queue.Options{Record: rec.Record})
+		sched, err := queue.NewScheduler(spool.NewMemory(), stamp, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +94,7 @@ func TestPolicyAndRelay(t *testing.T) {
 			t.Errorf("relayed %q", relayed)
 		}
 		var queues []string
-		for _, r := range rec.Records(queue.Delivery) {
+		for _, r := range srv.Records(queue.Delivery) {
 			queues = append(queues, r.Queue)
 		}
 		if got := fmt.Sprint(queues); got != "["+deferred.Queue+" example.net]" {

@@ -9,8 +9,9 @@ import (
 	"github.com/deferredqueue/deferredqueue/queue"
 )
 
-// A Recorder keeps the records that a Scheduler writes. Its zero value is ready
-// to use; Record is the value of queue.Options.Record of a Scheduler for Serve.
+// A Recorder keeps the records that a Scheduler writes, for tests that run one
+// without a [Server]. Its zero value is ready to use; Record is the value of
+// queue.Options.Record.
 // Its methods are safe for concurrent use. It must not be copied.
 type Recorder struct {
 	mu struct {

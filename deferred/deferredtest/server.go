@@ -24,14 +24,14 @@ import (
 // goroutines of the bubble that it was started in.
 type Server struct {
 	// Spool is where messages are stored, to look into and to make fail. It is
-	// nil after Serve, where the test has its own.
+	// nil if the Scheduler given to Serve works on a spool of another kind.
 	Spool *spool.Memory
 
 	t        testing.TB
 	sched    *queue.Scheduler
 	ln       *pipenet.Listener
 	lmtp     bool
-	recorder *Recorder     // nil after Serve
+	recorder Recorder      // what the Scheduler recorded
 	resting  chan struct{} // who has put something in calls synctest.Wait; a mutex would keep it from returning
 	stopped  chan struct{} // closed when deferred.Run has returned
 	err      error         // what it returned; valid once stopped
@@ -53,9 +53,9 @@ type Server struct {
 func Start(t testing.TB, inject deferred.Handler, opts *deferred.Options) *Server {
 	t.Helper()
 	requireBubble(t, "Start")
-	sp, rec := spool.NewMemory(), new(Recorder)
+	sp := spool.NewMemory()
 	sched, err := queue.NewScheduler(sp, inject, &queue.Options{
-		Record:    rec.Record,
+		Record:    func(context.Context, queue.Record) error { return nil }, // Records has them
 		Configure: func(string) queue.Config { return queue.Config{Backoff: queue.Backoff{Jitter: -1}} },
 		Logger:    testLogger(t),
 	})
@@ -63,23 +63,30 @@ func Start(t testing.TB, inject deferred.Handler, opts *deferred.Options) *Serve
 		t.Fatalf("deferredtest: Start: %v", err)
 	}
 	t.Cleanup(func() { sp.Close() })
-	s := &Server{Spool: sp, recorder: rec}
-	s.run(t, sched, opts)
-	return s
+	return serve(t, sched, opts)
 }
 
 // Serve is Start for a Scheduler of the test's own, which must not run yet:
 // with handlers for the queues that messages are rebound to, with a Record
 // function, with other delays. Serve runs it; its spool stays the test's.
-//
-// Records cannot see what such a Scheduler records: let a [Recorder] take its
-// records and ask that.
 func Serve(t testing.TB, s *queue.Scheduler, opts *deferred.Options) *Server {
 	t.Helper()
 	requireBubble(t, "Serve")
-	srv := &Server{}
-	srv.run(t, s, opts)
-	return srv
+	return serve(t, s, opts)
+}
+
+func serve(t testing.TB, sched *queue.Scheduler, opts *deferred.Options) *Server {
+	t.Helper()
+	if sched == nil {
+		t.Fatal("deferredtest: Serve: the Scheduler is nil: make one with queue.NewScheduler")
+	}
+	s := new(Server)
+	s.Spool, _ = sched.Spool().(*spool.Memory)
+	if err := sched.Observe(func(r queue.Record) { s.recorder.Record(context.Background(), r) }); err != nil {
+		t.Fatalf("deferredtest: Serve: %v", err)
+	}
+	s.run(t, sched, opts)
+	return s
 }
 
 func (s *Server) run(t testing.TB, sched *queue.Scheduler, opts *deferred.Options) {
@@ -194,14 +201,9 @@ func (s *Server) Advance(d time.Duration) {
 	s.rest()
 }
 
-// Records returns the records of these types so far, all if none is given, as
-// [Recorder.Records] does. After Serve it fails the test: the records are where
-// the Scheduler's own Record function put them.
+// Records returns the records of these types that were taken so far, all if
+// none is given, as [Recorder.Records] does.
 func (s *Server) Records(types ...queue.RecordType) []queue.Record {
-	s.t.Helper()
-	if s.recorder == nil {
-		s.t.Fatal("deferredtest: Records: the Scheduler given to Serve has a Record function of its own: set it to the Record method of a deferredtest.Recorder, and ask that")
-	}
 	return s.recorder.Records(types...)
 }
 
