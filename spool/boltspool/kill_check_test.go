@@ -132,6 +132,8 @@ func (m *life) start(ev hostEvent) error {
 		m.rebound()
 	case m.outcome == "fail":
 		m.backedOff(m.decided, false)
+	case m.interrupted >= 2 && ev.Attempt == m.attempts+2:
+		m.backedOff(time.Time{}, false)
 	}
 	switch {
 	case m.running:
