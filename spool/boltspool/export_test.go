@@ -5,3 +5,11 @@ var (
 	Long       = long
 	CheckIndex = checkIndex
 )
+
+// PretendFree returns opts for a spool whose file system has as much space free
+// as setFree says; 0 is the truth.
+func PretendFree(opts *Options) (_ *Options, setFree func(int64)) {
+	o, fsys := *opts, newFaultFS()
+	o.fs = fsys
+	return &o, fsys.setFree
+}

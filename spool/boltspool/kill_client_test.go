@@ -180,6 +180,11 @@ func mailContent() []byte {
 	if rand.IntN(50) == 0 {
 		size = 1_300_000
 	}
+	return paddedContent(size)
+}
+
+// paddedContent returns a message of about that many bytes.
+func paddedContent(size int) []byte {
 	b := fmt.Appendf(nil, "%s%s\r\nSubject: test\r\n\r\n", markField, spool.NewID())
 	line := bytes.Repeat([]byte("0123456789"), 7)
 	for len(b) < size {

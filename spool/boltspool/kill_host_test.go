@@ -199,10 +199,8 @@ func handle(m *queue.Message, decide func(kind string) error) error {
 	if err != nil {
 		return err
 	}
-	front, sent := content, []byte(nil)
-	if i := bytes.Index(content, []byte(markField)); i >= 0 {
-		front, sent = content[:i], content[i:]
-	}
+	sent := sentPart(content)
+	front := content[:len(content)-len(sent)]
 	ev := hostEvent{Kind: "start", ID: m.ID, Queue: m.Queue, Attempt: m.Attempt, Front: string(front), Digest: digest(sent)}
 	if err := tell(ev); err != nil {
 		return err
@@ -221,6 +219,14 @@ func handle(m *queue.Message, decide func(kind string) error) error {
 		return told
 	}
 	return err
+}
+
+// sentPart returns what a client has sent of content: all below the trace fields.
+func sentPart(content []byte) []byte {
+	if i := bytes.Index(content, []byte(markField)); i >= 0 {
+		return content[i:]
+	}
+	return nil
 }
 
 func digest(b []byte) string {
