@@ -16,7 +16,9 @@ func (k *killTest) check(events []hostEvent) {
 	k.t.Helper()
 	byID := map[spool.ID][]hostEvent{}
 	for _, ev := range events {
-		if ev.Kind != "listening" && ev.Kind != string(queue.Reception) {
+		switch ev.Kind {
+		case "listening", string(queue.Reception), string(queue.Rejection):
+		default:
 			byID[ev.ID] = append(byID[ev.ID], ev)
 		}
 	}

@@ -186,11 +186,8 @@ func mailContent() []byte {
 // paddedContent returns a message of about that many bytes.
 func paddedContent(size int) []byte {
 	b := fmt.Appendf(nil, "%s%s\r\nSubject: test\r\n\r\n", markField, spool.NewID())
-	line := bytes.Repeat([]byte("0123456789"), 7)
-	for len(b) < size {
-		b = fmt.Appendf(b, "%s %d\r\n", line, len(b))
-	}
-	return b
+	line := []byte(spool.NewID().String() + "\r\n")
+	return append(b, bytes.Repeat(line, max(size-len(b), 0)/len(line)+1)...)
 }
 
 // send is one transaction with one recipient of each kind, and notes what the
