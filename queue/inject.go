@@ -27,7 +27,8 @@ type inlineResult struct {
 //
 // errs is nil if all were accepted, else it holds one error per entry, nil for
 // those that were or, without partial, could have been. A [*RejectError]
-// carries the code for the client. Drop and Hold accept the message; a Split is
+// carries the code for the client: it is there only if it is the outermost
+// verdict, or a 4xx inside of RetryAfter. Drop and Hold accept the message; a Split is
 // its worst verdict. Of the entries Inject reads what Commit does. It needs Run
 // to be running. ctx is the callbacks' too; a callback that is still running
 // when it ends cannot move its message on.
@@ -136,14 +137,28 @@ func (t *Transaction) injectOne(ctx context.Context, e *spool.Entry) (r inlineRe
 		r.records = []Record{t.s.reception(held), t.s.record(TransientFailure, held, now, v.response)}
 	case split:
 		if worst := worstOf(v.parts); worst.kind == transient || worst.kind == reject {
-			r.err = worst.err
+			r.err = worst.refusal()
 			return r
 		}
 		t.bindInline(&r, e, m, now)
 	default:
-		r.err = err
+		r.err = v.refusal()
 	}
 	return r
+}
+
+// refusal returns the error for the client of a verdict that is transient or
+// rejects: a *RejectError if that is what counts. What another verdict or an
+// error that is none wraps is hidden: it must not turn a failure that is
+// transient into one that is permanent.
+func (v verdict) refusal() error {
+	if r, ok := errors.AsType[*RejectError](v.err); ok && r != nil && r.verdict().kind == v.kind {
+		return r
+	}
+	if errors.Is(v.err, spool.ErrFull) {
+		return fmt.Errorf("queue: the inject callback: %w: %s", spool.ErrFull, v.response.Content)
+	}
+	return fmt.Errorf("queue: the inject callback: %s", v.response.Content)
 }
 
 func (t *Transaction) bindInline(r *inlineResult, e *spool.Entry, m *Message, now time.Time) {
