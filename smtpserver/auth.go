@@ -9,10 +9,11 @@ import (
 )
 
 // AuthMechanisms returns what is offered now (RFC 4954): nothing while passwords
-// would cross the network in clear.
+// would cross the network in clear, unless the host allows that.
 func (s *session) AuthMechanisms() []string {
 	a := s.l.opts.Auth
-	if a.Password == nil || s.pub.TLS == nil && !a.AllowPlaintext {
+	inClear := a.AllowPlaintext && !s.l.opts.TLS.Require
+	if a.Password == nil || s.pub.TLS == nil && !inClear {
 		return nil
 	}
 	return []string{sasl.Plain}

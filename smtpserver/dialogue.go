@@ -20,11 +20,13 @@ type dialogue struct {
 	command  string // the same as records show it
 	sasl     bool   // the next line answers a 334
 	moreData bool   // the command is a BDAT that is not the last
+	counted  bool   // among errors
 	errors   int
 }
 
 // start opens the session in place of go-smtp's greeting.
 func (c *conn) start() {
+	defer c.contain("connect")
 	c.d.verb, c.d.command = "", "connect"
 	switch err := c.open(); {
 	case errors.Is(err, errHandshake): // there is nobody to talk to
@@ -42,6 +44,9 @@ func (c *conn) start() {
 // open does what comes before the greeting.
 func (c *conn) open() error {
 	if t := c.l.opts.TLS; t.Implicit {
+		if c.d.refused != nil {
+			return errHandshake // it would cost what the limit is to save
+		}
 		if err := c.handshake(); err != nil {
 			return err
 		}
@@ -57,6 +62,16 @@ func (c *conn) open() error {
 	})
 }
 
+// contain turns a panic into the end of the connection, where go-smtp does not:
+// it would end the process. Functions of the host run here too, such as those
+// in a tls.Config.
+func (c *conn) contain(where string) {
+	if p := recover(); p != nil {
+		c.s.logPanic(where, p)
+		c.answer(replyPanic)
+	}
+}
+
 // connectReply says that a connection is not taken: 421, whatever the reason.
 func connectReply(err error) *reply {
 	if errors.Is(err, errDraining) {
@@ -69,7 +84,13 @@ func connectReply(err error) *reply {
 var errHandshake = errors.New("smtpserver: TLS handshake failed")
 
 // handshake puts TLS on the socket.
-func (c *conn) handshake() error {
+func (c *conn) handshake() (err error) {
+	defer func() {
+		if p := recover(); p != nil { // of a function in the tls.Config
+			c.s.logPanic("TLS handshake", p)
+			err = errHandshake
+		}
+	}()
 	t := tls.Server(c.raw, c.l.opts.TLS.Config)
 	ctx := c.ctx
 	if d := c.l.opts.Limits.ClientTimeout; d > 0 {
@@ -97,7 +118,8 @@ var knownCommands = map[string]bool{
 
 // command looks at a command line before go-smtp does. It returns what go-smtp
 // is to see of it: nothing if it was answered here.
-func (c *conn) command(line []byte) []byte {
+func (c *conn) command(line []byte) (rest []byte) {
+	defer c.contain("command")
 	if c.d.sasl {
 		c.d.sasl = false
 		return line
@@ -105,7 +127,7 @@ func (c *conn) command(line []byte) []byte {
 	text := strings.TrimRight(string(line), "\r\n")
 	verb, arg, _ := strings.Cut(text, " ")
 	verb, arg = strings.ToUpper(verb), strings.TrimSpace(arg)
-	c.d.verb, c.d.command, c.d.moreData = verb, commandForRecord(verb, text), false
+	c.d.verb, c.d.command, c.d.moreData, c.d.counted = verb, commandForRecord(verb, text), false, false
 	if r := c.precheck(verb, text); r != nil {
 		c.answer(r)
 		return nil
@@ -279,9 +301,10 @@ func (c *conn) refusedCommand(code int, line []byte) {
 	c.s.logger.LogAttrs(c.ctx, slog.LevelInfo, "smtp command refused",
 		slog.String("command", c.d.command), slog.Int("code", r.code), slog.String("text", r.text))
 	c.s.recordRejection(r, c.d.command)
-	if code < 500 || code > 504 && code != 535 {
+	if c.d.counted || code < 500 || code > 504 && code != 535 {
 		return
 	}
+	c.d.counted = true // LMTP replies to each recipient
 	c.d.errors++
 	if limit := c.l.opts.Limits.Errors; limit > 0 && c.d.errors > limit && !c.broken.Load() {
 		c.answer(replyErrors)

@@ -129,7 +129,7 @@ type Auth struct {
 	// Defaults to nil: AUTH is not offered.
 	Password func(ctx context.Context, s *Session, authzid, username, password string) error
 
-	// AllowPlaintext offers AUTH without TLS too.
+	// AllowPlaintext offers AUTH without TLS too, unless TLS.Require forbids it.
 	// Defaults to false.
 	AllowPlaintext bool
 
@@ -180,7 +180,7 @@ type Session struct {
 // Limits bounds what a client may do. Zero means the default, a negative number none.
 type Limits struct {
 	// Connections is how many connections may be open at once; further ones are
-	// answered 421.
+	// answered 421, or with implicit TLS closed.
 	// Defaults to 32,768.
 	Connections int
 

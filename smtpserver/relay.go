@@ -52,7 +52,7 @@ func networkClass(ip netip.Addr) string {
 		bits = 24
 	}
 	p, err := ip.WithZone("").Prefix(bits)
-	if err != nil {
+	if err != nil || !p.IsValid() { // not IP: Prefix answers nil for the zero Addr
 		return "-"
 	}
 	return p.String()

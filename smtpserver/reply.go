@@ -96,7 +96,7 @@ func toReply(err error) *reply {
 
 // verdictReply is the reply to a queue.Reject of the host's.
 func verdictReply(e *queue.RejectError) *reply {
-	if e.Code < 400 || e.Code > 599 {
+	if e == nil || e.Code < 400 || e.Code > 599 {
 		return replyTemporary
 	}
 	r := &reply{code: e.Code, enhanced: e.Enhanced, text: "Refused", close: e.Code == 421}

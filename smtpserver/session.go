@@ -2,6 +2,7 @@ package smtpserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"github.com/deferredqueue/deferredqueue/queue"
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
@@ -115,10 +117,15 @@ func (s *session) hook(name string, set bool, call func(ctx context.Context) err
 	}()
 	ctx, cancel := s.processing()
 	defer cancel()
-	if err = call(ctx); err != nil {
-		s.logger.Info("smtp hook refused", "hook", name, "error", err)
+	if err = call(ctx); err == nil {
+		return nil
 	}
-	return err
+	s.logger.Info("smtp hook refused", "hook", name, "error", err)
+	var verdict *queue.RejectError
+	if !errors.As(err, &verdict) {
+		return replyTemporary // whatever err wraps: only a verdict may be permanent
+	}
+	return verdictReply(verdict)
 }
 
 // processing returns a context that ends with the connection or after ProcessingTimeout.

@@ -250,7 +250,7 @@ func (tx *transaction) store(ctx context.Context, entries []*spool.Entry) (errs 
 		return errs
 	}
 	if err := tx.q.Commit(ctx, entries...); err != nil {
-		return []error{err}
+		return []error{tx.s.explain(err)}
 	}
 	tx.stored = true
 	return nil
@@ -275,6 +275,7 @@ func (tx *transaction) end() {
 	case tx.stored:
 		tx.q.HandOver()
 		tx.stored = false
+		tx.q.Abort() // callbacks may have left nothing that refers to the body
 	case tx.q != nil:
 		tx.q.Abort()
 	}
