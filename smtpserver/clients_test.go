@@ -158,6 +158,7 @@ func TestClients(t *testing.T) {
 				got[i] = h.next()
 			}
 			c.check(t, got)
+			h.stopScheduler()
 			h.nothing()
 		})
 	}

@@ -103,6 +103,7 @@ func TestFalseReply(t *testing.T) {
 		resetChunks(c, "Subject: first", "bare\nLF\r\n")
 		c.want("552 5.6.0")
 	}
+	h.stopScheduler()
 	h.nothing()
 }
 
@@ -121,6 +122,7 @@ func TestEmptyChunks(t *testing.T) {
 			t.Fatalf("reply %q, message %+v", got, m)
 		}
 	}
+	h.stopScheduler()
 	h.nothing()
 }
 
@@ -148,6 +150,7 @@ func TestChunksGivenUp(t *testing.T) {
 	c.cmd("BDAT 3\r\nx", "250")
 	c.cmd("QUIT", "221")
 	c.ended()
+	h.stopScheduler()
 	h.nothing()
 }
 

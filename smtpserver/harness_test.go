@@ -33,6 +33,8 @@ type host struct {
 	got   chan *injected
 	recs  chan queue.Record
 
+	stopScheduler func() // waits for what runs to be finished and stored
+
 	mu struct {
 		sync.Mutex
 		inject queue.Handler // nil: accept
@@ -120,10 +122,13 @@ func newHostOn(t testing.TB, sp spool.Spool, opts *Options) *host {
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- h.sched.Run(ctx) }()
-	t.Cleanup(func() {
-		h.l.Close()
+	h.stopScheduler = sync.OnceFunc(func() {
 		cancel()
 		<-ran
+	})
+	t.Cleanup(func() {
+		h.l.Close()
+		h.stopScheduler()
 		sp.Close()
 	})
 	return h
