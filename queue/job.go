@@ -28,10 +28,11 @@ func (s *Scheduler) work(j *job) {
 		} else {
 			s.attempt(j)
 		}
-		if j.message != nil && !s.returned(j) {
-			return // past its deadline; the rest of it frees the slot
+		if j.message != nil {
+			j = s.returned(j)
+		} else {
+			j = s.free(j)
 		}
-		j = s.free(j)
 	}
 }
 
@@ -48,9 +49,7 @@ func (s *Scheduler) attempt(j *job) {
 		if exited { // the goroutine ends here: the rest needs another one
 			s.pool.run(func() {
 				s.conclude(ctx, j, errExited)
-				if s.returned(j) {
-					s.work(s.free(j))
-				}
+				s.work(s.returned(j))
 			})
 		}
 	}()
@@ -130,11 +129,22 @@ func (s *Scheduler) conclude(ctx context.Context, j *job, err error) {
 }
 
 func deadlineError(j *job, err error) error {
-	if err == nil || errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || isDeadline(err) {
 		return fmt.Errorf("%w after %v", ErrDeadline, j.timeout)
 	}
 	// A verdict that came too late is no verdict: only its text remains.
 	return fmt.Errorf("%w after %v; it then returned: %v", ErrDeadline, j.timeout, err)
+}
+
+// isDeadline reports whether a handler's error is that of its context. The
+// methods of the error are the host's, and may panic.
+func isDeadline(err error) (is bool) {
+	defer func() {
+		if recover() != nil {
+			is = false
+		}
+	}()
+	return errors.Is(err, context.DeadlineExceeded)
 }
 
 // pastDeadline takes the decision away from a handler that has not returned.
@@ -154,38 +164,34 @@ func (s *Scheduler) pastDeadline(j *job) {
 		s.mu.Lock()
 		j.kept = kept
 		s.mu.Unlock()
-		if s.bothDone(j) {
-			if next := s.endOverdue(j); next != nil {
-				s.work(next)
-			}
-		}
+		s.work(s.halfDone(j))
 	})
 }
 
-// returned notes that the handler of j has returned. true: the job is done and
-// its slot is to be freed by the caller.
-func (s *Scheduler) returned(j *job) bool {
+// returned notes that the handler of j has returned, and returns the next job
+// for its slot.
+func (s *Scheduler) returned(j *job) *job {
 	s.mu.Lock()
 	overdue := j.overdue
 	s.mu.Unlock()
-	if !overdue {
-		return true
+	if overdue {
+		return s.halfDone(j)
 	}
-	if s.bothDone(j) {
-		if next := s.endOverdue(j); next != nil {
-			s.work(next)
-		}
-	}
-	return false
+	return s.free(j)
 }
 
-// bothDone counts the two ends of an overdue job: its stored verdict, and the
-// return of its handler. The second one to come is true.
-func (s *Scheduler) bothDone(j *job) bool {
+// halfDone counts the two ends of an overdue job: its stored verdict, and the
+// return of its handler. The second one to come frees the slot and returns the
+// next job for it.
+func (s *Scheduler) halfDone(j *job) *job {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	j.halves++
-	return j.halves == 2
+	both := j.halves == 2
+	s.mu.Unlock()
+	if !both {
+		return nil
+	}
+	return s.endOverdue(j)
 }
 
 // endOverdue lets the message of an overdue job run again.

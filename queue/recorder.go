@@ -141,7 +141,9 @@ func (r *recorder) deliver(rec Record) bool {
 			if r.failing.CompareAndSwap(true, false) {
 				r.log.Info("queue: records are taken again")
 			}
-			r.taken[rec.Type].Add(1)
+			if n := r.taken[rec.Type]; n != nil { // another version may have stored another type
+				n.Add(1)
+			}
 			for _, observe := range r.observers {
 				observe(rec)
 			}

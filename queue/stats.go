@@ -66,10 +66,12 @@ func (s *Scheduler) Stats() Stats {
 		q.count(info)
 	}
 	st.Queues = nil
+	s.mu.Lock() // Handle may be called beside this before Run
 	for _, q := range queues {
 		q.Handler = s.handler(q.Name) != nil
 		st.sum(q)
 	}
+	s.mu.Unlock()
 	slices.SortFunc(st.Queues, func(a, b QueueStats) int { return cmp.Compare(a.Name, b.Name) })
 	return st
 }

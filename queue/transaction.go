@@ -100,6 +100,7 @@ func (t *Transaction) begin(entries []*spool.Entry) error {
 			e.Class = class(e.Meta)
 		}
 		e.Body, e.Queue, e.State, e.Due = t.writer.ID(), Deferred, spool.Queued, now
+		e.Attempts, e.Interrupted, e.Skip, e.Rev, e.LastError, e.Outcome = 0, 0, 0, 0, "", nil
 	}
 	return nil
 }
