@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +30,7 @@ type inlineResult struct {
 // those that were or, without partial, could have been. A [*RejectError]
 // carries the code for the client: it is there only if it is the outermost
 // verdict, or a 4xx inside of RetryAfter. Drop and Hold accept the message; a Split is
-// its worst verdict. Of the entries Inject reads what Commit does. It needs Run
+// its worst verdict, but for a Drop of some recipients only, which fails. Of the entries Inject reads what Commit does. It needs Run
 // to be running. ctx is the callbacks' too; a callback that is still running
 // when it ends cannot move its message on.
 func (t *Transaction) Inject(ctx context.Context, partial bool, entries ...*spool.Entry) (errs []error) {
@@ -125,7 +126,11 @@ func (t *Transaction) injectOne(ctx context.Context, e *spool.Entry) (r inlineRe
 	}
 	r.message = m
 	now := time.Now()
-	switch v := classify(err); v.kind {
+	v := classify(err)
+	if v.kind == split {
+		v = splitInline(v, len(e.Envelope.Recipients))
+	}
+	switch v.kind {
 	case success:
 		t.bindInline(&r, e, m, now)
 	case drop:
@@ -135,16 +140,21 @@ func (t *Transaction) injectOne(ctx context.Context, e *spool.Entry) (r inlineRe
 		held.State, held.LastError = spool.Held, v.response.Content
 		r.changes = []spool.Change{{Op: spool.Insert, Entry: held, Stage: t.writer, Keep: true}}
 		r.records = []Record{t.s.reception(held), t.s.record(TransientFailure, held, now, v.response)}
-	case split:
-		if worst := worstOf(v.parts); worst.kind == transient || worst.kind == reject {
-			r.err = worst.refusal()
-			return r
-		}
-		t.bindInline(&r, e, m, now)
 	default:
 		r.err = v.refusal()
 	}
 	return r
+}
+
+// splitInline is the verdict of a Split on the whole message: its worst one.
+// Where that would drop a message that has a recipient left, it is a failure.
+func splitInline(v verdict, recipients int) verdict {
+	worst := worstOf(v.parts)
+	kept := func(err error) bool { return classifyPart(err).kind != drop }
+	if len(v.parts) != recipients || worst.kind == drop && slices.ContainsFunc(v.parts, kept) {
+		return wholeSplit(v, recipients)
+	}
+	return worst
 }
 
 // refusal returns the error for the client of a verdict that is transient or

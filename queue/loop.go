@@ -57,9 +57,7 @@ func (s *Scheduler) step() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if s.clock.look(now) {
-		s.log.Warn("queue: the wall clock was set; no message expires for an hour", "now", now.Round(0))
-	}
+	s.lookAtClock(now)
 	for len(s.mu.deadlines) > 0 && !s.mu.deadlines[0].at.After(now) {
 		s.pastDeadline(heap.Pop(&s.mu.deadlines).(*job))
 	}
@@ -82,6 +80,20 @@ func (s *Scheduler) step() time.Duration {
 		wake = earlier(wake, s.mu.nextClaim)
 	}
 	return max(wake.Sub(now), 0)
+}
+
+// lookAtClock notices that the wall clock was set.
+func (s *Scheduler) lookAtClock(now time.Time) {
+	if s.clock.look(now) {
+		s.log.Warn("queue: the wall clock was set; no message expires for an hour", "now", now.Round(0))
+	}
+}
+
+// clockPaused reports whether expiring is paused at now. It looks at the clock
+// itself: the loop may sleep for up to claimInterval after the clock was set.
+func (s *Scheduler) clockPaused(now time.Time) bool {
+	s.lookAtClock(now)
+	return s.clock.paused(now)
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -29,7 +29,7 @@ type outcome struct {
 func (s *Scheduler) settle(j *job, err error) *spool.Entry {
 	v := classify(err)
 	if v.kind == split {
-		v = wholeSplit(v)
+		v = wholeSplit(v, len(j.entry.Envelope.Recipients))
 	}
 	if v.kind == success {
 		o, failure := s.succeed(j.message)
@@ -59,8 +59,11 @@ func (s *Scheduler) settle(j *job, err error) *spool.Entry {
 // wholeSplit is the verdict of a Split on the whole message: success if every
 // recipient has it, else a transient failure. Nothing is lost by that; what
 // succeeded for some recipients is repeated.
-func wholeSplit(v verdict) verdict {
-	if len(v.parts) > 0 && !slices.ContainsFunc(v.parts, func(err error) bool { return err != nil }) {
+func wholeSplit(v verdict, recipients int) verdict {
+	if len(v.parts) != recipients {
+		return classify(fmt.Errorf("queue: a Split with %d verdicts for %d recipients; return one for each", len(v.parts), recipients))
+	}
+	if !slices.ContainsFunc(v.parts, func(err error) bool { return err != nil }) {
 		return classify(nil)
 	}
 	return classify(fmt.Errorf("queue: a Split is not carried out per recipient by this version; the whole message is tried again: %s", v.response.Content))
@@ -117,7 +120,7 @@ func (s *Scheduler) reschedule(o *outcome, q *queueState, v verdict, now time.Ti
 	s.mu.Unlock()
 	e := o.entry
 	end := endOfLife(e, c)
-	expired := !end.IsZero() && !now.Before(end) && !s.clock.paused(now)
+	expired := !end.IsZero() && !now.Before(end) && !s.clockPaused(now)
 	if expired || c.MaxAttempts > 0 && e.Attempts >= c.MaxAttempts {
 		reason := fmt.Sprintf("expired after %d attempts in %v; last: %s", e.Attempts, now.Sub(e.Received).Round(time.Second), v.response.Content)
 		s.final(o, s.record(Expiration, e, now, Response{Code: 551, Enhanced: [3]int{5, 4, 7}, Content: reason}))
@@ -238,7 +241,8 @@ func (s *Scheduler) apply(unit spool.Unit) error {
 		case errors.Is(err, spool.ErrAmbiguous):
 			ambiguous = true
 		case ambiguous && (errors.Is(err, spool.ErrFenced) || errors.Is(err, spool.ErrExists)) && s.fatal(nil) == nil:
-			return nil // the first try had succeeded: it changed the revision
+			s.reread(unit) // the first try had succeeded: it changed the revision
+			return nil
 		default:
 			s.fail(err)
 			return err
@@ -247,4 +251,33 @@ func (s *Scheduler) apply(unit spool.Unit) error {
 			return fmt.Errorf("queue: gave up repeating: %w", errors.Join(err, context.Cause(s.hard)))
 		}
 	}
+}
+
+// reread brings the revisions of what a unit has left owned here up to date,
+// after the answer to the Apply that set them was lost.
+func (s *Scheduler) reread(unit spool.Unit) {
+	for _, c := range unit {
+		if c.Op == spool.Remove || !c.Keep {
+			continue
+		}
+		for e, err := range s.spool.Scan(s.hard, spool.Query{After: before(c.Entry.ID)}) {
+			if err != nil {
+				s.log.Error("queue: looking for a message whose change was uncertain; it is found again when the spool is opened anew", "id", c.Entry.ID, "error", err)
+			} else if e.ID == c.Entry.ID {
+				c.Entry.Rev, c.Entry.Size = e.Rev, e.Size
+			}
+			break
+		}
+	}
+}
+
+// before returns the greatest ID that is less than id.
+func before(id spool.ID) spool.ID {
+	for i := len(id) - 1; i >= 0; i-- {
+		id[i]--
+		if id[i] != 0xff {
+			break
+		}
+	}
+	return id
 }

@@ -3,6 +3,7 @@ package queue
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -225,23 +226,51 @@ func (s *Scheduler) release(entries []*spool.Entry) {
 		return
 	}
 	units := make([]spool.Unit, len(entries))
-	soonest := entries[0].Due
 	for i, e := range entries {
 		units[i] = spool.Unit{{Op: spool.Release, Entry: e}}
-		if e.Due.Before(soonest) {
-			soonest = e.Due
+	}
+	if rest := s.releaseOnce(units); len(rest) > 0 {
+		s.pool.run(func() { s.releaseRest(rest) })
+	}
+}
+
+// releaseRest gives back what the spool did not take at first. Nobody else
+// would: an entry that stays owned is not claimed as long as the process lives.
+func (s *Scheduler) releaseRest(units []spool.Unit) {
+	for delay := 10 * time.Millisecond; len(units) > 0; delay = min(2*delay, 5*time.Second) {
+		if !sleep(s.hard, delay) {
+			return
+		}
+		units = s.releaseOnce(units)
+	}
+}
+
+// releaseOnce gives entries back and returns the units that are to be tried again.
+func (s *Scheduler) releaseOnce(units []spool.Unit) (rest []spool.Unit) {
+	soonest := units[0][0].Entry.Due
+	for _, u := range units {
+		if due := u[0].Entry.Due; due.Before(soonest) {
+			soonest = due
 		}
 	}
-	for _, err := range s.spool.Apply(s.hard, units...) {
-		if err != nil && s.hard.Err() == nil {
-			s.log.Warn("queue: giving entries back to the spool; they are found again when it is opened anew", "error", err)
-			s.fail(err)
-			break
+	var failure error
+	for i, err := range s.spool.Apply(s.hard, units...) {
+		switch {
+		case err == nil:
+		case errors.Is(err, spool.ErrBusy), errors.Is(err, spool.ErrFull), errors.Is(err, spool.ErrAmbiguous):
+			rest = append(rest, units[i])
+		default:
+			failure = err
 		}
+	}
+	if failure != nil && s.hard.Err() == nil {
+		s.log.Warn("queue: giving entries back to the spool; they are found again when it is opened anew", "error", failure)
+		s.fail(failure)
 	}
 	s.mu.Lock()
 	s.claimAt(soonest)
 	s.mu.Unlock()
+	return rest
 }
 
 // jobHeap orders jobs by their time.
