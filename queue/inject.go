@@ -161,7 +161,12 @@ func splitInline(v verdict, recipients int) verdict {
 // rejects: a *RejectError if that is what counts. What another verdict or an
 // error that is none wraps is hidden: it must not turn a failure that is
 // transient into one that is permanent.
-func (v verdict) refusal() error {
+func (v verdict) refusal() (err error) {
+	defer func() {
+		if recover() != nil { // a method of the host's error did not stand being asked
+			err = fmt.Errorf("queue: the inject callback: %s", v.response.Content)
+		}
+	}()
 	if r, ok := errors.AsType[*RejectError](v.err); ok && r != nil && r.verdict().kind == v.kind {
 		return r
 	}

@@ -301,6 +301,21 @@ func TestErrorThatPanicsAtTheDeadline(t *testing.T) {
 	})
 }
 
+func TestErrorThatPanicsBeforeTheReply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, func(context.Context, *Message) error {
+			var err *nilError
+			return err
+		})
+		synctest.Wait()
+		tx, entries := w.begin()
+		defer tx.Abort()
+		if errs := tx.Inject(t.Context(), false, entries...); len(errs) != 2 || errs[0] == nil {
+			t.Errorf("errors %v, want a failure", errs)
+		}
+	})
+}
+
 // A message whose verdict was uncertain and whose handler is overdue runs again.
 func TestAmbiguousOutcomeOfAnOverdueHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
