@@ -28,6 +28,22 @@ func bigPath(dir string, id spool.ID) (name, parent string) {
 	return filepath.Join(parent, s), parent
 }
 
+// makeBigDir makes a directory for big bodies, unless it is there, and its entry
+// durable. Who finds it made by another must not rely on it before that has
+// synced it.
+func (s *Spool) makeBigDir(name string) error {
+	s.bigDirs.Lock()
+	defer s.bigDirs.Unlock()
+	if s.bigDirs.durable[name] {
+		return nil
+	}
+	if err := makeDir(s.fs, name); err != nil {
+		return err
+	}
+	s.bigDirs.durable[name] = true
+	return nil
+}
+
 // A bigWriter writes a body to a file of its own, and keeps a CRC32C for each
 // block: 4 bytes for 64 KiB.
 type bigWriter struct {

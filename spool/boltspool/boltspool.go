@@ -45,6 +45,11 @@ type Spool struct {
 	indexFile     *indexFile
 	rev           uint64 // the highest revision given to an entry
 
+	bigDirs struct { // one at a time makes a directory for big bodies
+		sync.Mutex
+		durable map[string]bool
+	}
+
 	mu struct {
 		sync.Mutex
 		index   *index
@@ -81,6 +86,7 @@ func Open(dir string, opts *Options) (*Spool, error) {
 	}
 	s.inbox.wake = make(chan struct{}, 1)
 	s.stage.max = o.StageMemory
+	s.bigDirs.durable = make(map[string]bool)
 	s.mu.index = newIndex()
 	s.mu.damaged = make(map[spool.ID]error)
 	if err := s.open(); err != nil {

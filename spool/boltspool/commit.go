@@ -199,6 +199,10 @@ func (s *Spool) commitGroup(reqs []*request) {
 		return
 	}
 	refuse := s.refuseGrowth(reqs)
+	if err := s.failed(); err != nil { // the look for space may have found out
+		refuseAll(reqs, err)
+		return
+	}
 	for {
 		err := s.tryGroup(reqs, refuse)
 		if err == nil {

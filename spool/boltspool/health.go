@@ -124,15 +124,19 @@ func (s *Spool) probeSpace() {
 	if s.failed() != nil || !s.hasReserve() {
 		return
 	}
+	var err error
 	if s.segs.cur != nil {
-		if err := s.segs.reserve(s.segs.off + maxSegmentBody); err != nil {
-			return
-		}
+		err = s.segs.reserve(s.segs.off + maxSegmentBody)
 	}
-	if err := s.indexFile.reserve(s.indexFile.used, indexStep+indexKeep(s.indexFile.used)); err != nil {
-		return
+	if err == nil {
+		err = s.indexFile.reserve(s.indexFile.used, indexStep+indexKeep(s.indexFile.used))
 	}
-	s.setFull(false)
+	switch {
+	case err == nil:
+		s.setFull(false)
+	case !errors.Is(err, errNoSpace):
+		s.fail(err) // a sync among them cannot be tried again
+	}
 }
 
 // notify leaves a hint in Changed.

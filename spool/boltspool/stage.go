@@ -198,7 +198,7 @@ func (w *writer) prepare() error {
 		return err
 	}
 	name, parent := bigPath(w.s.bigDir, w.id)
-	if err := makeDir(w.s.fs, parent); err != nil {
+	if err := w.s.makeBigDir(parent); err != nil {
 		return err
 	}
 	if b.name != name {
