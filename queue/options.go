@@ -48,7 +48,7 @@ type Options struct {
 	// Configure says how the queue of that name is run; zero fields take the
 	// defaults. It is called when a queue is first used, again when it was idle
 	// meanwhile, and by [Scheduler.Reconfigure]; concurrently, and it must not
-	// block or call the Scheduler.
+	// block or call the Scheduler. If it panics, the queue is run with the defaults.
 	// Defaults to the defaults of Config for every queue.
 	Configure func(queue string) Config
 
@@ -160,6 +160,7 @@ func (o *Options) withDefaults() (Options, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
+	opts.Configure = containConfigure(opts.Configure, opts.Logger)
 	if opts.NodeID == "" {
 		opts.NodeID = defaultNodeID()
 	}
@@ -171,6 +172,19 @@ func (o *Options) withDefaults() (Options, error) {
 		}
 	}
 	return opts, nil
+}
+
+// containConfigure keeps a panic of configure from its callers, which hold locks.
+func containConfigure(configure func(string) Config, logger *slog.Logger) func(string) Config {
+	return func(queue string) (c Config) {
+		defer func() {
+			if p := recover(); p != nil {
+				logger.Error("queue: Options.Configure panicked; the queue is run with the defaults", "queue", queue, "panic", fmt.Sprint(p))
+				c = Config{}
+			}
+		}()
+		return configure(queue)
+	}
 }
 
 // defaultNodeID makes a UUID (version 8, RFC 9562, section 5.8) of the host's name.

@@ -229,8 +229,9 @@ func (s *Scheduler) finish(e *spool.Entry) {
 // flight, an outcome unknown) is waited for and repeated: the handler is never
 // run again for it.
 func (s *Scheduler) apply(unit spool.Unit) error {
-	ambiguous := false
-	for delay := 10 * time.Millisecond; ; delay = min(2*delay, 5*time.Second) {
+	const longest = 5 * time.Second
+	ambiguous, said := false, false
+	for delay := 10 * time.Millisecond; ; delay = min(2*delay, longest) {
 		errs := s.spool.Apply(s.hard, unit)
 		if len(errs) == 0 || errs[0] == nil {
 			return nil
@@ -246,6 +247,10 @@ func (s *Scheduler) apply(unit spool.Unit) error {
 		default:
 			s.fail(err)
 			return err
+		}
+		if delay == longest && !said {
+			said = true
+			s.log.Warn("queue: an outcome waits for the spool; its handler's slot waits with it", "id", unit[0].Entry.ID, "error", err)
 		}
 		if !sleep(s.hard, delay) {
 			return fmt.Errorf("queue: gave up repeating: %w", errors.Join(err, context.Cause(s.hard)))

@@ -76,9 +76,10 @@ type Spool interface {
 	// there are. An error ends it.
 	Queues(ctx context.Context) iter.Seq2[QueueInfo, error]
 
-	// Changed receives a hint that something may have become claimable by
-	// another hand than this Spool's Claim, or that Health changed. Hints are
-	// collected: one may stand for many. It is never closed.
+	// Changed receives a hint that something may have become claimable (by a
+	// change or a release of this Spool or of another owner, or by the death of
+	// one), or that Health changed. What falls due does not hint: Claim told when.
+	// Hints are collected: one may stand for many. It is never closed.
 	Changed() <-chan struct{}
 
 	// Health is cheap and never blocks: nil; ErrFull until there is room;
@@ -104,8 +105,9 @@ type Body interface {
 // stays after a crash, before it is committed. It is not for concurrent use,
 // but several Writers are. Its memory is bounded however long the body is.
 //
-// Commit and Apply may be called again after an error other than ErrAmbiguous.
-// A Writer that was not committed must be aborted.
+// Commit and Apply may be called again after an error; after ErrAmbiguous only
+// with the same unit, which then succeeds, or answers ErrExists or ErrFenced if
+// the first try had succeeded. A Writer that was not committed must be aborted.
 type Writer interface {
 	// Write appends to the body. ErrFull, ErrTooLarge, ErrFailed.
 	io.Writer
