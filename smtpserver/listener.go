@@ -202,8 +202,9 @@ func (l *Listener) stopAccepting() []*conn {
 // more connections, closes those that are in no transaction with 421 4.3.2, and
 // the others when theirs has ended. When ctx is done or
 // [Limits.ShutdownTimeout] has passed it closes all that are left, and returns
-// the error of the context. In any case it waits for commits in flight, so that no message is
-// stored after it has returned. It does not stop the Scheduler.
+// the error of the context. In any case it waits for commits in flight, so that no message
+// is stored after it has returned, and for hooks, which must heed their context.
+// It does not stop the Scheduler.
 func (l *Listener) Shutdown(ctx context.Context) error {
 	if d := l.opts.Limits.ShutdownTimeout; d > 0 {
 		var cancel context.CancelFunc
@@ -228,9 +229,9 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 	return fmt.Errorf("smtpserver: Shutdown closed connections that were in a transaction: %w", ctx.Err())
 }
 
-// Close ends the Listener at once: it closes all sockets and waits for commits in
-// flight, whose clients do not learn of them. What was committed is handed to
-// the Scheduler.
+// Close ends the Listener at once: it closes all sockets and waits for hooks and
+// for commits in flight, whose clients do not learn of them. What was committed is
+// handed to the Scheduler.
 func (l *Listener) Close() error {
 	l.stopAccepting()
 	l.abortAll()

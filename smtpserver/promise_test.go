@@ -182,3 +182,15 @@ func TestTooManyUnderTLS(t *testing.T) {
 		t.Errorf("read %q, %v; want the end of the connection", b, err)
 	}
 }
+
+// TestLongHello: the reply to a greeting stays a line of 512 octets.
+func TestLongHello(t *testing.T) {
+	c := serve(t, nil).dial()
+	c.want("220")
+	for _, verb := range []string{"EHLO ", "HELO "} {
+		if got := c.cmd(verb+strings.Repeat("a", 5000), "501 5.5.4"); len(got) > maxReply {
+			t.Errorf("%s is answered with %d octets", verb, len(got))
+		}
+		c.cmd(verb+strings.Repeat("a", maxDomain), "250")
+	}
+}

@@ -50,6 +50,7 @@ var (
 	replyMessages    = &reply{code: 421, enhanced: [3]int{4, 7, 0}, text: "Too many messages on this connection, open another", close: true}
 	replyErrors      = &reply{code: 421, enhanced: [3]int{4, 7, 0}, text: "Too many errors, closing connection", close: true}
 	replyHello       = &reply{code: 503, enhanced: [3]int{5, 5, 1}, text: "Say EHLO first"}
+	replyHelloLong   = &reply{code: 501, enhanced: [3]int{5, 5, 4}, text: "Domain is too long"}
 	replyNested      = &reply{code: 503, enhanced: [3]int{5, 5, 1}, text: "Sender already given, say RSET first"}
 	replyNoMail      = &reply{code: 503, enhanced: [3]int{5, 5, 1}, text: "Say MAIL first"}
 	replyNeedTLS     = &reply{code: 530, enhanced: [3]int{5, 7, 0}, text: "Must issue a STARTTLS command first"}

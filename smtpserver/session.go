@@ -16,7 +16,10 @@ import (
 )
 
 // maxPath bounds an address: RFC 5321, sections 4.5.3.1.1 to 4.5.3.1.3.
-const maxPath = 64 + 1 + 255
+const maxPath = 64 + 1 + maxDomain
+
+// maxDomain bounds the name that a client gives itself: RFC 5321, section 4.5.3.1.2.
+const maxDomain = 255
 
 // A session is one connection's, for go-smtp: all state of a message is in its
 // transaction. Methods run on the goroutine of the connection, but for Data
@@ -141,8 +144,11 @@ func (s *session) hello(verb, arg string) error {
 	if s.l.opts.LMTP != (verb == "LHLO") || arg == "" {
 		return nil // go-smtp refuses it
 	}
+	if len(firstWord(arg)) > maxDomain {
+		return replyHelloLong // go-smtp would send it back
+	}
 	old := s.pub.Hello
-	s.pub.Hello = oneLine(firstWord(arg), 255)
+	s.pub.Hello = oneLine(firstWord(arg), maxDomain)
 	err := s.hook("Hello", s.l.opts.Hooks.Hello != nil, func(ctx context.Context) error {
 		return s.l.opts.Hooks.Hello(ctx, s.pub)
 	})

@@ -100,7 +100,6 @@ func helloDomain(s string) string {
 	if s == "" {
 		return "unknown"
 	}
-	const maxDomain = 255
 	return strings.Map(func(c rune) rune {
 		if isDomainChar(c) {
 			return c
