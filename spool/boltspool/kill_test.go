@@ -109,7 +109,6 @@ func (k *killTest) finish() {
 		left[id] = true
 	}
 	h := startHost(k.t, k.dir, k.base)
-	h.listening()
 	for len(left) > 0 {
 		ev := h.until("the end of all messages", func(hostEvent) bool { return true })
 		if ev.Kind == string(queue.Bounce) || ev.Kind == string(queue.Delivery) && ev.Queue == outQueue {
