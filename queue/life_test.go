@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -297,4 +298,26 @@ func TestAmbiguousOutcome(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Attempts counts the failed ones in this queue, that of the record included.
+func TestRecordsCountAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, func(_ context.Context, m *Message) error {
+			if m.Attempt < 3 {
+				return errors.New("down")
+			}
+			return Reject(550, "no")
+		})
+		w.submit("b@example.com", nil, mail)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		var attempts []int
+		for _, r := range w.records {
+			attempts = append(attempts, r.Attempts)
+		}
+		if want := []int{0, 1, 2, 3}; !slices.Equal(attempts, want) {
+			t.Errorf("attempts %v in %s, want %v", attempts, w.types(), want)
+		}
+	})
 }

@@ -102,6 +102,7 @@ func (s *Scheduler) verdict(j *job, v verdict, now time.Time) outcome {
 		e.State = spool.Held
 		o.records = []Record{s.record(TransientFailure, e, now, v.response)}
 	case reject:
+		e.Attempts++
 		s.final(&o, s.record(Bounce, e, now, v.response))
 	case drop:
 		s.final(&o, s.record(AdminBounce, e, now, v.response))
