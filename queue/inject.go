@@ -29,10 +29,13 @@ type inlineResult struct {
 // errs is nil if all were accepted, else it holds one error per entry, nil for
 // those that were or, without partial, could have been. A [*RejectError]
 // carries the code for the client: it is there only if it is the outermost
-// verdict, or a 4xx inside of RetryAfter. Drop and Hold accept the message; a Split is
-// its worst verdict, but for a Drop of some recipients only, which fails. Of the entries Inject reads what Commit does. It needs Run
-// to be running. ctx is the callbacks' too; a callback that is still running
-// when it ends cannot move its message on.
+// verdict, or a 4xx inside of RetryAfter. Drop and Hold accept the message; a
+// Split is its worst verdict, but for a Drop of some recipients only, which
+// fails.
+//
+// Of the entries Inject reads what Commit does. It needs Run to be running. ctx
+// is the callbacks' too; a callback that is still running when it ends cannot
+// move its message on.
 func (t *Transaction) Inject(ctx context.Context, partial bool, entries ...*spool.Entry) (errs []error) {
 	if err := t.begin(entries); err != nil {
 		return repeat(err, len(entries))
