@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -320,4 +321,62 @@ func TestRecordsCountAttempts(t *testing.T) {
 			t.Errorf("attempts %v in %s, want %v", attempts, w.types(), want)
 		}
 	})
+}
+
+// stubborn refuses the first Update with an error that the contract does not know.
+type stubborn struct {
+	spool.Spool
+	said bool
+}
+
+func (b *stubborn) Apply(ctx context.Context, units ...spool.Unit) []error {
+	if b.said || units[0][0].Op != spool.Update {
+		return b.Spool.Apply(ctx, units...)
+	}
+	b.said = true
+	return []error{errors.New("a database error")}
+}
+
+// A verdict that could not be stored is not the end of its message.
+func TestVerdictNotStored(t *testing.T) {
+	for name, handler := range map[string]Handler{
+		"failed":  func(context.Context, *Message) error { return errors.New("down") },
+		"overdue": func(context.Context, *Message) error { time.Sleep(2 * defaultTimeout); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				calls := 0
+				sp := &stubborn{Spool: spool.NewMemory()}
+				sched, err := NewScheduler(sp, func(ctx context.Context, m *Message) error {
+					mu.Lock()
+					calls++
+					first := calls == 1
+					mu.Unlock()
+					if first {
+						return handler(ctx, m)
+					}
+					return Drop("done")
+				}, &Options{Logger: testLogger(t)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error)
+				go func() { done <- sched.Run(ctx) }()
+				if _, err := sched.Submit(ctx, spool.Envelope{Recipients: []spool.Recipient{{Address: "b@example.com"}}}, nil, strings.NewReader(mail)); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				if st := sched.Stats(); calls != 2 || st.Outcomes[AdminBounce] != 1 || len(st.Queues) != 0 {
+					t.Errorf("%d calls, outcomes %v, queues %+v; want a second call that ended it", calls, st.Outcomes, st.Queues)
+				}
+				cancel()
+				if err := <-done; err != nil {
+					t.Errorf("Run: %v", err)
+				}
+			})
+		})
+	}
 }

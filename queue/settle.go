@@ -50,10 +50,26 @@ func (s *Scheduler) settle(j *job, err error) *spool.Entry {
 	o := s.verdict(j, v, time.Now())
 	final := o.entry.State == spool.Final
 	o.unit[0].Keep = overdue || final
-	if s.carryOut(o) == nil && overdue && !final {
+	switch err := s.carryOut(o); {
+	case err != nil && s.lost(err):
+	case err != nil && overdue:
+		return j.entry
+	case err != nil:
+		s.putOff(j)
+	case overdue && !final:
 		return o.entry
 	}
 	return nil
+}
+
+// putOff has a message run again whose verdict the spool refused to store, for a
+// reason that is neither its state nor the loss of ownership. Nothing of the
+// attempt is kept; it must not stay owned and forgotten.
+func (s *Scheduler) putOff(j *job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.enqueue(j.queue, j.entry, time.Now().Add(claimInterval))
+	s.kick()
 }
 
 // wholeSplit is the verdict of a Split on the whole message: success if every
