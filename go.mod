@@ -9,3 +9,5 @@ require (
 	go.etcd.io/bbolt v1.5.0
 	golang.org/x/sys v0.45.0
 )
+
+require github.com/pires/go-proxyproto v0.15.0 // indirect

@@ -35,8 +35,12 @@ type Options struct {
 	// Defaults to false.
 	DeferredQueue bool
 
-	// DeferredSpool keeps messages in memory until they first fail. It is not
-	// supported by this version: NewListener refuses it.
+	// DeferredSpool keeps accepted messages in memory until their inject callback
+	// fails, holds them or binds them for another queue, at most 1 MiB each and
+	// 64 MiB together; what is beyond that is stored before its 250, as without
+	// this option. What is in memory when the process or the machine dies is lost
+	// although it was answered 250, and no record says so. It needs
+	// DeferredQueue.
 	// Defaults to false.
 	DeferredSpool bool
 
@@ -60,6 +64,11 @@ type Options struct {
 	// the content arrived, and must not block.
 	// Defaults to queue.PerRecipient.
 	Batch queue.BatchFunc
+
+	// InvalidLineEndings says what becomes of content with lines that do not end
+	// with CRLF.
+	// Defaults to Deny.
+	InvalidLineEndings LineEndings
 
 	// LMTP speaks LMTP instead of SMTP (RFC 2033): LHLO, and one reply for each
 	// recipient after the content.
@@ -86,13 +95,12 @@ type Options struct {
 	// Defaults to Received and the supplemental field.
 	Trace Trace
 
-	// Proxy says whose word is believed about the client's address. It is not
-	// supported by this version: NewListener refuses it.
+	// Proxy says whose word is believed about the client's address.
 	// Defaults to nobody.
 	Proxy Proxy
 
-	// Overrides are options for some clients. They are not supported by this
-	// version: NewListener refuses them.
+	// Overrides are options for some clients. All that match apply, in this
+	// order: where two set the same, the later one wins.
 	// Defaults to none.
 	Overrides []Override
 
@@ -216,8 +224,31 @@ type Limits struct {
 	// Defaults to 20 MiB.
 	MessageSize int64
 
+	// Memory is how many bytes of memory the process may use, those that the
+	// garbage collector found alive last; beyond it, MAIL and DATA are answered
+	// 452 4.3.1.
+	// Defaults to three quarters of GOMEMLIMIT (runtime/debug.SetMemoryLimit), to
+	// none if that is not set.
+	Memory int64
+
+	// QueuedMessages is how many messages may be in the spool, in all queues and
+	// states; beyond it, MAIL and DATA are answered 452 4.3.1.
+	// Defaults to none.
+	QueuedMessages int64
+
+	// QueuedBytes is how many bytes they may have together; beyond it, MAIL and
+	// DATA are answered 452 4.3.1.
+	// Defaults to none.
+	QueuedBytes int64
+
+	// QueuedAge is how long ago the oldest message in the deferred queue that is
+	// not held may have been received; beyond it, MAIL and DATA are answered
+	// 451 4.3.2.
+	// Defaults to none.
+	QueuedAge time.Duration
+
 	// ClientTimeout bounds each wait for the client, also inside the content, and
-	// each write to it.
+	// each write to it. A command line must arrive within it as a whole.
 	// Defaults to 60 s.
 	ClientTimeout time.Duration
 
@@ -257,25 +288,34 @@ type Trace struct {
 	IncludeMetaNames []string
 }
 
-// A Proxy says whose word is believed about the client's address. Not
-// supported by this version.
+// A Proxy says whose word is believed about the address of a client. An address
+// that is claimed this way decides over relaying, overrides, limits and
+// metadata as if the client had connected from it, but one on loopback is
+// refused. The addresses of the connection itself are kept in the metadata
+// orig_received_from and orig_received_via.
 type Proxy struct {
-	// From are the networks whose PROXY header is believed.
+	// From are the networks whose PROXY header is believed, in version 1 or 2 of
+	// HAProxy's PROXY protocol. Others' is an unknown command.
 	// Defaults to nobody.
 	From []netip.Prefix
 
-	// XClient are the networks whose XCLIENT command is believed.
+	// XClient are the networks whose XCLIENT command is offered and believed, as
+	// Postfix defines it; with PROXY, as the header says. Its LOGIN counts as
+	// authentication.
 	// Defaults to nobody.
 	XClient []netip.Prefix
 
-	// Require refuses connections from these networks without a PROXY header.
+	// Require closes connections from the networks in From that do not begin with
+	// a PROXY header.
 	// Defaults to false.
 	Require bool
 }
 
-// An Override is a set of options for some clients. Not supported by this version.
+// An Override is a set of options for some clients, or for some of the addresses
+// that they connect to. Fields that are zero leave the option as it is.
 type Override struct {
-	// Remote are the clients that it is for.
+	// Remote are the clients that it is for, by their address or by what PROXY or
+	// XCLIENT says.
 	// Defaults to all.
 	Remote netip.Prefix
 
@@ -283,7 +323,56 @@ type Override struct {
 	// Defaults to all.
 	Local netip.Prefix
 
-	// Meta is put into the metadata of their messages.
+	// Meta is put into the metadata of their messages; hooks may change it.
 	// Defaults to nothing.
 	Meta map[string]string
+
+	// Hostname is Options.Hostname for them. Under TLS the certificate is still
+	// that of Options.TLS.
+	// Defaults to unchanged.
+	Hostname string
+
+	// Banner is Options.Banner for them.
+	// Defaults to unchanged.
+	Banner string
+
+	// RelayHosts is Options.RelayHosts for them; an empty, non-nil slice means
+	// nobody.
+	// Defaults to unchanged.
+	RelayHosts []netip.Prefix
+
+	// DeferredQueue is Options.DeferredQueue for them.
+	// Defaults to unchanged.
+	DeferredQueue *bool
+
+	// DeferredSpool is Options.DeferredSpool for them.
+	// Defaults to unchanged.
+	DeferredSpool *bool
+
+	// Batch is Options.Batch for them.
+	// Defaults to unchanged.
+	Batch queue.BatchFunc
+
+	// InvalidLineEndings is Options.InvalidLineEndings for them.
+	// Defaults to unchanged.
+	InvalidLineEndings LineEndings
+
+	// RequireTLS is TLS.Require for them.
+	// Defaults to unchanged.
+	RequireTLS *bool
+
+	// RequireAuth is Auth.Require for them.
+	// Defaults to unchanged.
+	RequireAuth *bool
+
+	// Trace is Options.Trace for them, as a whole.
+	// Defaults to unchanged.
+	Trace *Trace
+
+	// Limits are those of Options.Limits that are about one connection:
+	// ConnectionsPerAddr, Messages, Recipients, LineLength, Errors, Hops,
+	// MessageSize, ClientTimeout, DataTimeout and ProcessingTimeout. A
+	// negative number means none.
+	// Defaults to unchanged, field by field.
+	Limits Limits
 }

@@ -66,7 +66,7 @@ func resolveNames(o *Options) error {
 func checkSupported(o *Options) error {
 	unsupported := ""
 	switch {
-	case o.DeferredSpool:
+	case o.DeferredSpool: // until it is
 		unsupported = "DeferredSpool"
 	case o.Proxy.From != nil || o.Proxy.XClient != nil || o.Proxy.Require:
 		unsupported = "Proxy"
