@@ -295,7 +295,11 @@ type Trace struct {
 // orig_received_from and orig_received_via.
 type Proxy struct {
 	// From are the networks whose PROXY header is believed, in version 1 or 2 of
-	// HAProxy's PROXY protocol. Others' is an unknown command.
+	// HAProxy's PROXY protocol. Others' is an unknown command. A connection of
+	// theirs that says nothing for 2 s is taken to have none, and is the proxy's
+	// own; Require it of a proxy that may relay itself. Behind a header that names
+	// no TCP address nothing is known of the client, and it may not relay by its
+	// address; behind LOCAL the connection is the proxy's own.
 	// Defaults to nobody.
 	From []netip.Prefix
 
@@ -345,7 +349,8 @@ type Override struct {
 	// Defaults to unchanged.
 	DeferredQueue *bool
 
-	// DeferredSpool is Options.DeferredSpool for them.
+	// DeferredSpool is Options.DeferredSpool for them. It has no effect where
+	// DeferredQueue does not hold.
 	// Defaults to unchanged.
 	DeferredSpool *bool
 
