@@ -2,16 +2,26 @@ package smtpserver
 
 import (
 	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
-	"net/smtp"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/queue"
 )
 
 // message is what the clients send: lines with dots, a long one, 8 bit, and
@@ -22,50 +32,183 @@ var message = strings.Join([]string{
 	".", "..", ".dot", "gr\u00fc\u00dfe", strings.Repeat("x", 998), "", "\ttab and space ", "last", "",
 }, "\r\n")
 
-// An outsideClient sends message to the recipients by other code than ours.
+// What the clients authenticate with.
+const (
+	clientUser     = "user@example.com"
+	clientPassword = `p=ss w0rd+"'\/:`
+)
+
+// security is how a client protects its connection.
+type security string
+
+const (
+	inClear     security = "clear"
+	byStartTLS  security = "starttls" // RFC 3207
+	implicitTLS security = "tls"      // RFC 8314
+)
+
+// An outsideClient sends message to rcpts recipients by other code than ours,
+// 0@example.org and so on.
 type outsideClient struct {
-	name  string
-	tool  string // the program; empty: none
-	pkg   string // Debian's package of it
-	rcpts int    // how many messages come of one call
-	send  func(addr, file string) error
-	check func(t *testing.T, got []*injected)
+	name      string
+	tools     []tool
+	security  security // empty: inClear
+	mechanism string   // of AUTH; empty: the address is trusted
+	lmtp      bool
+	rcpts     int
+	configure func(*Options)
+	send      func(tg *target) error
+	check     func(t *testing.T, tg *target, got []*injected) // nil: checkMessage
 }
 
-var outsideClients = []outsideClient{
-	{name: "net-smtp", rcpts: 2, check: checkMessage, send: func(addr, _ string) error {
-		return smtp.SendMail(addr, nil, "sender@example.com", []string{"0@example.org", "1@example.org"}, []byte(message))
-	}},
-	{name: "swaks", tool: "swaks", pkg: "swaks", rcpts: 2, check: checkMessage, send: func(addr, file string) error {
-		return run("swaks", "--server", addr, "--ehlo", "swaks.example", "--from", "sender@example.com", "--to", "0@example.org,1@example.org", "--data", "@"+file+".swaks")
-	}},
-	{name: "swaks, pipelining", tool: "swaks", pkg: "swaks", rcpts: 1, check: checkMessage, send: func(addr, file string) error {
-		return run("swaks", "--server", addr, "--pipeline", "--from", "sender@example.com", "--to", "0@example.org", "--data", "@"+file+".swaks")
-	}},
-	{name: "smtplib", tool: "python3", pkg: "python3", rcpts: 3, check: checkMessage, send: func(addr, file string) error {
-		return run("python3", "-c", `
-import smtplib, sys
-host, port = sys.argv[1].rsplit(":", 1)
-content = open(sys.argv[2], "rb").read()
-with smtplib.SMTP(host, int(port)) as s:
-    assert s.sendmail("sender@example.com", ["0@example.org", "1@example.org"], content, ["BODY=8BITMIME"]) == {}
-    s.sendmail("sender@example.com", ["2@example.org"], content)
-`, addr, file)
-	}},
-	{name: "smtp-source", tool: "smtp-source", pkg: "postfix", rcpts: 500 * 3, check: checkSource, send: func(addr, _ string) error {
-		return run("smtp-source", "-s", "20", "-m", "500", "-r", "3", "-l", "20000", "-f", "sender@example.com", "-t", "rcpt@example.org", addr)
-	}},
-	{name: "smtp-source, a session per message", tool: "smtp-source", pkg: "postfix", rcpts: 100, check: checkSource, send: func(addr, _ string) error {
-		return run("smtp-source", "-d", "-s", "10", "-m", "100", "-l", "4000", "-f", "sender@example.com", "-t", "rcpt@example.org", addr)
-	}},
+// A tool is a program, and Debian's package of it.
+type tool struct{ name, pkg string }
+
+// A target is what a client is told.
+type target struct {
+	addr, host, port string
+	security         security
+	mechanism        string
+	lmtp             bool
+	dir              string // for the test alone
+	ca               string // the file with the certificate to trust
+	roots            *x509.CertPool
+	message          string // the file with message
+	unended          string // the same without the CRLF at the end, for clients that put one there
 }
 
+// tlsConfig is for clients written in Go.
+func (tg *target) tlsConfig() *tls.Config {
+	return &tls.Config{RootCAs: tg.roots, ServerName: tg.host}
+}
+
+// outsideClients are all of them. Those that need Go alone are always checked.
+func outsideClients() []outsideClient {
+	var all []outsideClient
+	for _, clients := range [][]outsideClient{goClients, swaksClients, pythonClients, nodeClients, sourceClients} {
+		all = append(all, clients...)
+	}
+	return all
+}
+
+// TestClients delivers by code that others wrote.
+func TestClients(t *testing.T) {
+	for _, c := range outsideClients() {
+		if len(c.tools) > 0 && !*long {
+			t.Logf("%s is checked with -long only", c.name)
+			continue
+		}
+		t.Run(c.name, c.run)
+	}
+}
+
+func (c outsideClient) run(t *testing.T) {
+	for _, tool := range c.tools {
+		if _, err := lookTool(tool.name); err != nil {
+			t.Fatalf("%s is not installed: .ci/install brings it, or Debian's package %s", tool.name, tool.pkg)
+		}
+	}
+	tg := newTarget(t, &c)
+	opts := tg.options(t)
+	if c.configure != nil {
+		c.configure(opts)
+	}
+	h := serve(t, opts)
+	tg.addr = h.l.Addr().String()
+	tg.host, tg.port, _ = net.SplitHostPort(tg.addr)
+	if err := c.send(tg); err != nil {
+		t.Fatalf("%v\n%s", err, h.logs)
+	}
+	got := make([]*injected, c.rcpts)
+	for i := range got {
+		got[i] = h.next()
+	}
+	check := c.check
+	if check == nil {
+		check = checkMessage
+	}
+	check(t, tg, got)
+	h.stopScheduler()
+	h.nothing()
+}
+
+// newTarget writes the files.
+func newTarget(t *testing.T, c *outsideClient) *target {
+	t.Helper()
+	tg := &target{security: c.security, mechanism: c.mechanism, lmtp: c.lmtp, dir: t.TempDir()}
+	if tg.security == "" {
+		tg.security = inClear
+	}
+	tg.message, tg.unended = filepath.Join(tg.dir, "message"), filepath.Join(tg.dir, "unended")
+	for name, content := range map[string]string{tg.message: message, tg.unended: strings.TrimSuffix(message, "\r\n")} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tg
+}
+
+// options are those of the Listener that the client is for.
+func (tg *target) options(t *testing.T) *Options {
+	t.Helper()
+	o := &Options{DeferredQueue: true, LMTP: tg.lmtp}
+	if tg.security != inClear {
+		var cert tls.Certificate
+		cert, tg.roots, tg.ca = serverCertificate(t, tg.dir)
+		o.TLS = TLS{Config: &tls.Config{Certificates: []tls.Certificate{cert}}, Implicit: tg.security == implicitTLS, Require: true}
+	}
+	if tg.mechanism != "" {
+		o.RelayHosts = []netip.Prefix{}
+		o.Auth = Auth{AllowPlaintext: tg.security == inClear, Require: true, Password: checkPassword}
+	}
+	return o
+}
+
+func checkPassword(_ context.Context, _ *Session, _, username, password string) error {
+	if username == clientUser && password == clientPassword {
+		return nil
+	}
+	return queue.Reject(535, "5.7.8 authentication failed")
+}
+
+// serverCertificate makes a certificate for 127.0.0.1 and mx.example.com, and a
+// file with it that clients can be told to trust.
+func serverCertificate(t *testing.T, dir string) (cert tls.Certificate, roots *x509.CertPool, file string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "mx.example.com"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"mx.example.com"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	file = filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	roots = x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots, file
+}
+
+// run runs a program to its end, within a minute.
 func run(name string, args ...string) error {
 	path, err := lookTool(name)
 	if err != nil {
 		return err
 	}
-	if out, err := exec.Command(path, args...).CombinedOutput(); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, path, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", name, err, out)
 	}
 	return nil
@@ -77,22 +220,21 @@ func lookTool(name string) (string, error) {
 	if err == nil {
 		return path, nil
 	}
-	if path = filepath.Join("/usr/sbin", name); exec.Command("test", "-x", path).Run() == nil {
-		return path, nil
-	}
-	return "", err
+	return exec.LookPath(filepath.Join("/usr/sbin", name))
 }
 
-// checkMessage compares byte by byte.
-func checkMessage(t *testing.T, got []*injected) {
+// checkMessage compares the content byte by byte, and checks that what is known
+// of the session came along.
+func checkMessage(t *testing.T, tg *target, got []*injected) {
 	rcpts := map[string]int{}
 	for _, m := range got {
 		if body := m.body(); body != message {
 			t.Errorf("content %q, want %q", body, message)
 		}
-		if !strings.Contains(m.content, "Received: from ") || m.env.Sender != "sender@example.com" {
-			t.Errorf("trace fields %.300q, sender %q", m.content, m.env.Sender)
+		if m.env.Sender != "sender@example.com" {
+			t.Errorf("sender %q", m.env.Sender)
 		}
+		checkSession(t, tg, m)
 		rcpts[m.env.Recipients[0].Address]++
 	}
 	for i := range got {
@@ -102,65 +244,25 @@ func checkMessage(t *testing.T, got []*injected) {
 	}
 }
 
-// checkSource checks what smtp-source makes: numbered lines of X behind a header
-// with a Message-Id, once for each recipient.
-func checkSource(t *testing.T, got []*injected) {
-	copies := map[string]int{}
-	ids := map[spool.ID]bool{}
-	for _, m := range got {
-		body := m.body()
-		_, text, ok := strings.Cut(body, "\r\n\r\n")
-		if !ok || strings.Trim(text, "0123456789X\r\n") != "" || !strings.HasSuffix(text, "X\r\n") || len(text) < 3000 {
-			t.Fatalf("%d octets %.200q ... %.40q", len(body), body, text[max(0, len(text)-40):])
-		}
-		copies[body]++
-		ids[m.id] = true
+// checkSession looks at the trace field and the metadata (RFC 3848 names the
+// protocols).
+func checkSession(t *testing.T, tg *target, m *injected) {
+	t.Helper()
+	with, user := "ESMTP", ""
+	if tg.lmtp {
+		with = "LMTP"
 	}
-	if len(ids) != len(got) {
-		t.Errorf("%d messages have %d IDs", len(got), len(ids))
+	if tg.security != inClear {
+		with += "S"
 	}
-	first := copies[got[0].body()]
-	for body, n := range copies {
-		if n != first {
-			t.Errorf("%d copies of one message, %d of another: %.200q", first, n, body)
-		}
+	if tg.mechanism != "" {
+		with, user = with+"A", clientUser
 	}
-}
-
-// TestClients delivers by code that others wrote. Without -long only by net/smtp.
-func TestClients(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "message")
-	for name, content := range map[string]string{
-		file:            message,
-		file + ".swaks": strings.TrimSuffix(message, "\r\n"), // which puts one behind it
-	} {
-		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if trace := strings.TrimSuffix(m.content, m.body()); !strings.Contains(trace, "Received: from ") || !strings.Contains(trace, " with "+with+" id ") {
+		t.Errorf("trace fields %q, want with %s", trace, with)
 	}
-	for _, c := range outsideClients {
-		if c.tool != "" && !*long {
-			t.Logf("%s is checked with -long only", c.name)
-			continue
-		}
-		t.Run(c.name, func(t *testing.T) {
-			if c.tool != "" {
-				if _, err := lookTool(c.tool); err != nil {
-					t.Fatalf("%s is not installed: .ci/install brings it, or Debian's package %s", c.tool, c.pkg)
-				}
-			}
-			h := serve(t, nil)
-			if err := c.send(h.l.Addr().String(), file); err != nil {
-				t.Fatalf("%v\n%s", err, h.logs)
-			}
-			got := make([]*injected, c.rcpts)
-			for i := range got {
-				got[i] = h.next()
-			}
-			c.check(t, got)
-			h.stopScheduler()
-			h.nothing()
-		})
+	if m.meta["authn_id"] != user || (m.meta["tls_protocol_version"] != "") != (tg.security != inClear) {
+		t.Errorf("metadata %v", m.meta)
 	}
 }
 
