@@ -23,8 +23,13 @@ var (
 // Errors about the state of the spool.
 var (
 	// ErrFull: no space. What was asked for was rolled back, and the state
-	// ends by itself once there is room.
+	// ends by itself once there is room. ErrQuota and ErrNoInodes are ErrFull
+	// too, by errors.Is, and say more.
 	ErrFull = errors.New("spool: no space")
+	// ErrQuota: the quota of the spool is used up, whatever room its disk has.
+	ErrQuota error = fullError("spool: quota used up")
+	// ErrNoInodes: the file system has room, but none for further files.
+	ErrNoInodes error = fullError("spool: no inodes")
 	// ErrBusy: too much in flight. Try again soon.
 	ErrBusy = errors.New("spool: too much in flight")
 	// ErrAmbiguous: the outcome of one unit is unknown. It may be found later.
@@ -35,6 +40,13 @@ var (
 	// ErrClosed: the spool was closed.
 	ErrClosed = errors.New("spool: closed")
 )
+
+// A fullError is a kind of ErrFull.
+type fullError string
+
+func (e fullError) Error() string { return string(e) }
+
+func (e fullError) Is(target error) bool { return target == ErrFull }
 
 // A CorruptError reports an entry or a body that is damaged. The spool sets it
 // aside and neither deletes it nor returns wrong bytes.

@@ -51,10 +51,10 @@ func look(name string) (string, error) {
 	return "", exec.ErrNotFound
 }
 
-// New makes an ext4 file system of that many MiB on a loop device, mounts it,
-// and returns the directory. It is unmounted and deleted when t ends, so that
+// New makes an ext4 file system of that many MiB on a loop device, with further
+// options for mkfs.ext4, mounts it, and returns the directory. It is unmounted and deleted when t ends, so that
 // every file in it must be closed by then. An error names what is missing.
-func New(t testing.TB, mib int64) (dir string, err error) {
+func New(t testing.TB, mib int64, mkfs ...string) (dir string, err error) {
 	t.Helper()
 	if err := Available(); err != nil {
 		return "", err
@@ -67,7 +67,8 @@ func New(t testing.TB, mib int64) (dir string, err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", fmt.Errorf("testdisk: %w", err)
 	}
-	if err := run("mkfs.ext4", "-q", "-F", "-m", "0", image); err != nil {
+	mkfs = append([]string{"-q", "-F", "-m", "0"}, mkfs...)
+	if err := run("mkfs.ext4", append(mkfs, image)...); err != nil {
 		return "", err
 	}
 	if err := run("mount", "-o", "loop", image, dir); err != nil {

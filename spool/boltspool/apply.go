@@ -12,6 +12,8 @@ import (
 type unit struct {
 	changes []change
 	grows   bool  // it needs new space: an insert or a body
+	fresh   bool  // it neither changes nor ends what is stored: new mail
+	growth  int64 // how many bytes it adds, at most
 	invalid error // found before the committer saw it
 	err     error // the outcome
 }
@@ -26,6 +28,7 @@ type change struct {
 
 	size int64 // of the content, set by the committer
 	old  brief // of Update and Remove
+	was  int64 // bytes of the record that they replace
 	gone bool  // a Remove of what is not stored
 }
 
@@ -89,7 +92,7 @@ func (c *change) bytes() int64 {
 // prepare checks what can be checked without the state of the spool, encodes
 // the entries, and makes big bodies durable.
 func (s *Spool) prepare(u *unit, su spool.Unit) error {
-	u.changes = make([]change, len(su))
+	u.changes, u.fresh = make([]change, len(su)), true
 	var seen map[spool.ID]bool
 	if len(su) > 1 {
 		seen = make(map[spool.ID]bool, len(su))
@@ -109,11 +112,20 @@ func (s *Spool) prepare(u *unit, su spool.Unit) error {
 			seen[c.entry.ID] = true
 		}
 	}
+	var last *writer
 	for i := range u.changes {
-		if w := u.changes[i].stage; w != nil {
-			if err := w.prepare(); err != nil {
-				return s.writeError(err)
-			}
+		c := &u.changes[i]
+		u.fresh = u.fresh && c.op == spool.Insert
+		u.growth += int64(len(c.rec))
+		if c.stage == nil {
+			continue
+		}
+		if c.stage != last {
+			u.growth += c.stage.size()
+			last = c.stage
+		}
+		if err := c.stage.prepare(); err != nil {
+			return s.writeError(err)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -36,14 +37,18 @@ type Spool struct {
 	bodyDamage  bool // found at open: nothing is deleted then
 
 	closed  atomic.Bool
-	full    atomic.Bool
 	failure atomic.Pointer[error]
+
+	shortages   atomic.Uint32 // those that hold
+	roomUnknown atomic.Bool   // the file system does not say what is free
 
 	// What the committer owns.
 	committerDone chan struct{}
 	segs          *segments
 	indexFile     *indexFile
-	rev           uint64 // the highest revision given to an entry
+	rev           uint64    // the highest revision given to an entry
+	used          int64     // bytes of bodies and of entries' records that are stored
+	watched       time.Time // when free space was last looked at with nothing to write
 
 	bigDirs struct { // one at a time makes a directory for big bodies
 		sync.Mutex
@@ -93,18 +98,24 @@ func Open(dir string, opts *Options) (*Spool, error) {
 		s.closeFiles()
 		return nil, err
 	}
+	s.use(0)
+	s.look()
 	go s.commitLoop()
 	return s, nil
 }
 
 // Create begins to stage a body: up to about 1 MiB in memory as long as
 // Options.StageMemory lasts, beyond that in a file. It does not wait for the
-// disk, and size is not needed.
+// disk, and size is not needed. A quota that is used up is no reason to refuse:
+// the body may be for a stored message, or for the notice of one. Commit judges.
 func (s *Spool) Create(ctx context.Context, size int64) (spool.Writer, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := s.Health(); err != nil {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	if err := s.shortageError(shortBytes | shortInodes); err != nil {
 		return nil, err
 	}
 	return &writer{s: s, id: spool.NewID()}, nil

@@ -15,7 +15,7 @@ const (
 	maxGroupChanges = 1024
 	maxGroupBytes   = 16 << 20
 	maxLinger       = 2 * time.Millisecond
-	// probeInterval is how often a full spool looks whether there is room.
+	// probeInterval is how often a spool that has nothing to write looks at its disk.
 	probeInterval = 250 * time.Millisecond
 )
 
@@ -144,15 +144,12 @@ func (s *Spool) commitLoop() {
 	}
 }
 
-// idle waits for a request, and meanwhile looks whether a full spool has room.
+// idle waits for a request, and meanwhile looks at the disk.
 func (s *Spool) idle(probe <-chan time.Time) {
-	if !s.full.Load() {
-		probe = nil
-	}
 	select {
 	case <-s.inbox.wake:
 	case <-probe:
-		s.probeSpace()
+		s.watchSpace()
 	}
 }
 
@@ -223,7 +220,7 @@ func (s *Spool) commitGroup(reqs []*request) {
 
 // refuseGrowth returns the error for units that need space, if there is none.
 func (s *Spool) refuseGrowth(reqs []*request) error {
-	if s.full.Load() {
+	if s.short(shortBytes | shortInodes) {
 		s.probeSpace() // a full spool that is busy is never idle
 	}
 	for _, r := range reqs {

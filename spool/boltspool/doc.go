@@ -19,9 +19,11 @@
 // 2 ms; a single client never waits.
 //
 // A write that finds no space (ENOSPC, EDQUOT) is taken back and answered with
-// spool.ErrFull. So is a new message while less than Options.Reserve is free;
-// updates and removes then still succeed, on space that was allocated ahead.
-// The state ends by itself. Every other failed write, every failed sync and
+// spool.ErrFull. So is a new message while less than Options.Reserve is free,
+// or with spool.ErrNoInodes or spool.ErrQuota, which are kinds of it, for want
+// of Options.ReserveInodes or beyond Options.Quota; updates and removes then
+// still succeed, on space that was allocated ahead. These states end by
+// themselves. Every other failed write, every failed sync and
 // every failed commit of the index is final: spool.ErrFailed, until the spool is
 // opened again, which finds out what is really there.
 //

@@ -77,7 +77,7 @@ func (l *ledger) store(size, n int) (entries []*spool.Entry) {
 		if entries = l.tryStore(size, n); entries != nil || l.s.failed() != nil {
 			break
 		}
-		l.s.setFull(false)
+		l.s.setShort(shortBytes, false)
 	}
 	return entries
 }

@@ -20,7 +20,7 @@ type faultFS struct {
 		kind  string   // if not empty, the next operation of this kind fails
 		err   error
 		fired string
-		free  int64 // if not zero, what Free says
+		free  room // what Free says, but for what is zero
 	}
 }
 
@@ -43,7 +43,13 @@ func (f *faultFS) armKind(kind string, err error) {
 func (f *faultFS) setFree(n int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.mu.free = n
+	f.mu.free.bytes = n
+}
+
+func (f *faultFS) setInodes(n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mu.free.inodes = n
 }
 
 func (f *faultFS) fired() string {
@@ -105,14 +111,17 @@ func (f *faultFS) SyncDir(name string) error {
 	return f.vfs.SyncDir(name)
 }
 
-func (f *faultFS) Free(name string) (int64, error) {
+func (f *faultFS) Free(name string) (room, error) {
+	r, err := f.vfs.Free(name)
 	f.mu.Lock()
-	free := f.mu.free
-	f.mu.Unlock()
-	if free != 0 {
-		return free, nil
+	defer f.mu.Unlock()
+	if f.mu.free.bytes != 0 {
+		r.bytes = f.mu.free.bytes
 	}
-	return f.vfs.Free(name)
+	if f.mu.free.inodes != 0 {
+		r.inodes = f.mu.free.inodes
+	}
+	return r, err
 }
 
 // CommitIndex counts twice: to fail at first means that nothing was written, at

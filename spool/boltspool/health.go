@@ -24,17 +24,17 @@ func (s *Spool) failed() error {
 }
 
 // Health returns nil; spool.ErrFull while less than Options.Reserve is free or
-// a write found no room, which the spool finds out by itself to have ended;
-// spool.ErrFailed after a failed write or sync, until the spool is opened
-// again; spool.ErrClosed. It never blocks.
+// a write found no room; spool.ErrNoInodes and spool.ErrQuota, which are
+// spool.ErrFull too, while Options.ReserveInodes are not free or Options.Quota
+// is used up; spool.ErrFailed after a failed write or sync, until the spool is
+// opened again; spool.ErrClosed. It never blocks: the spool itself looks at the
+// disk, about once a second while nothing is written, and finds out that
+// messages can be stored again.
 func (s *Spool) Health() error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	if s.full.Load() {
-		return fmt.Errorf("boltspool: %s: %w", s.dir, spool.ErrFull)
-	}
-	return nil
+	return s.shortageError(shortBytes | shortInodes | shortQuota)
 }
 
 // fail notes that what is on disk is uncertain. The first cause stays.
@@ -52,8 +52,7 @@ func (s *Spool) fail(cause error) error {
 func (s *Spool) passing(err error) error {
 	switch {
 	case errors.Is(err, errNoSpace):
-		s.setFull(true)
-		return fmt.Errorf("boltspool: %s: %w: %w", s.dir, spool.ErrFull, err)
+		return s.foundFull(err)
 	case errors.Is(err, errTooMany):
 		return fmt.Errorf("boltspool: %s: %w: %w", s.dir, spool.ErrBusy, err)
 	}
@@ -85,58 +84,6 @@ func (s *Spool) readError(id spool.ID, err error) error {
 
 func (s *Spool) corruptBody(id spool.ID) func(error) error {
 	return func(err error) error { return s.readError(id, err) }
-}
-
-func (s *Spool) setFull(full bool) {
-	if s.full.Swap(full) == full {
-		return
-	}
-	if full {
-		s.log.Warn("boltspool: no space; new messages are refused", "dir", s.dir, "reserve", s.opts.Reserve)
-		s.inbox.hint() // the committer looks from now on whether there is room
-	} else {
-		s.log.Info("boltspool: there is space again", "dir", s.dir)
-	}
-	s.notify()
-}
-
-// checkSpace returns ErrFull if new messages must be refused.
-func (s *Spool) checkSpace() error {
-	if !s.full.Load() && s.hasReserve() {
-		return nil
-	}
-	s.setFull(true)
-	return fmt.Errorf("boltspool: less than %d bytes are left for %s: %w", s.opts.Reserve, s.dir, spool.ErrFull)
-}
-
-func (s *Spool) hasReserve() bool {
-	free, err := s.fs.Free(s.dir)
-	if err != nil {
-		s.log.Warn("boltspool: free space is unknown", "dir", s.dir, "error", err)
-		return true // the write itself will tell
-	}
-	return free >= s.opts.Reserve
-}
-
-// probeSpace ends the state of being full once the reserve is free and the next
-// messages would find room. The committer calls it.
-func (s *Spool) probeSpace() {
-	if s.failed() != nil || !s.hasReserve() {
-		return
-	}
-	var err error
-	if s.segs.cur != nil {
-		err = s.segs.reserve(s.segs.off + maxSegmentBody)
-	}
-	if err == nil {
-		err = s.indexFile.reserve(s.indexFile.used, indexStep+indexKeep(s.indexFile.used))
-	}
-	switch {
-	case err == nil:
-		s.setFull(false)
-	case !errors.Is(err, errNoSpace):
-		s.fail(err) // a sync among them cannot be tried again
-	}
 }
 
 // notify leaves a hint in Changed.

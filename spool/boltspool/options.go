@@ -34,9 +34,27 @@ type Options struct {
 	// Defaults to 64 MiB.
 	Reserve int64
 
+	// ReserveInodes is how many files the file system must be able to take
+	// beyond those that it has. With less than that, new messages are answered
+	// with spool.ErrNoInodes. It must be smaller than what an empty file system
+	// has; one that makes inodes as it needs them, such as Btrfs, is never short.
+	// Negative: none. Defaults to 1024.
+	ReserveInodes int64
+
+	// Quota is how many bytes the stored messages may have together: bodies,
+	// each once however many messages share it, and the records of the messages
+	// (envelope, metadata, header). A new message that goes beyond is answered
+	// with spool.ErrQuota, or spool.ErrTooLarge if it is larger than the quota
+	// itself. The quota then counts as used up until a sixteenth of it is free.
+	// What handlers do with stored messages is never refused for it, and may go
+	// beyond. Files take more than what is counted: a segment stays until none of
+	// its bodies is needed, and index.db never shrinks; Reserve protects the disk.
+	// Negative: none. Defaults to none.
+	Quota int64
+
 	// Logger receives what happens aside from any call: damage that was found,
 	// files that could not be deleted, and the beginning and end of the states
-	// spool.ErrFull and spool.ErrFailed. Defaults to slog.Default().
+	// spool.ErrFull, spool.ErrNoInodes, spool.ErrQuota and spool.ErrFailed. Defaults to slog.Default().
 	Logger *slog.Logger
 
 	fs vfs // what tests put in the place of the operating system
@@ -56,7 +74,8 @@ func (o *Options) withDefaults() (Options, error) {
 	if c.SegmentSize < 2<<20 {
 		return c, fmt.Errorf("boltspool: Options.SegmentSize is %d bytes: want at least 2 MiB", c.SegmentSize)
 	}
-	c.Reserve = max(c.Reserve, 0)
+	setDefault(&c.ReserveInodes, 1024)
+	c.Reserve, c.ReserveInodes, c.Quota = max(c.Reserve, 0), max(c.ReserveInodes, 0), max(c.Quota, 0)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

@@ -18,7 +18,7 @@ func TestProbeFails(t *testing.T) {
 	s := newTest(t, &Options{fs: fsys})
 	e := storeOne(t, s, noise(100))
 	fsys.setFree(1)
-	s.setFull(true)
+	s.setShort(shortBytes, true)
 	s.indexFile.size = 0 // the next look allocates, and syncs that
 	fsys.armKind("sync", syscall.EIO)
 	fsys.setFree(0)

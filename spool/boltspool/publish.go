@@ -33,6 +33,7 @@ func (t *txn) publish() {
 	if freed {
 		s.notify()
 	}
+	s.use(t.used)
 	for _, b := range t.added {
 		if b.rec.kind == inSegment {
 			s.segs.added(b.rec)
@@ -64,7 +65,7 @@ func (s *Spool) discard(b bodyChange) {
 	case inFile:
 		name, _ = bigPath(s.bigDir, b.id)
 	case inSegment:
-		if !s.segs.removed(b.rec, s.full.Load()) {
+		if !s.segs.removed(b.rec, s.short(shortBytes|shortInodes)) {
 			return
 		}
 		name = s.segs.path(b.rec.segment)

@@ -213,6 +213,7 @@ func (s *Spool) load() error {
 				s.log.Error("boltspool: the record of a body is damaged", "dir", s.dir, "key", fmt.Sprintf("%x", k), "error", err)
 				return nil
 			}
+			s.used += r.size
 			if r.kind == inSegment {
 				s.segs.added(r)
 			}
@@ -222,6 +223,7 @@ func (s *Spool) load() error {
 			return err
 		}
 		return entries.ForEach(func(k, v []byte) error {
+			s.used += int64(len(v))
 			s.loadEntry(k, v)
 			return nil
 		})

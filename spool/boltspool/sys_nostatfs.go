@@ -5,4 +5,4 @@ package boltspool
 import "math"
 
 // freeSpace is not known here: only a failed write says that the disk is full.
-func freeSpace(string) (int64, error) { return math.MaxInt64, nil }
+func freeSpace(string) (room, error) { return room{math.MaxInt64, math.MaxInt64}, nil }

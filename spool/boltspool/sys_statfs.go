@@ -2,9 +2,13 @@
 
 package boltspool
 
-import "golang.org/x/sys/unix"
+import (
+	"math"
 
-func freeSpace(name string) (int64, error) {
+	"golang.org/x/sys/unix"
+)
+
+func freeSpace(name string) (room, error) {
 	var st unix.Statfs_t
 	for {
 		err := unix.Statfs(name, &st)
@@ -12,8 +16,12 @@ func freeSpace(name string) (int64, error) {
 			continue
 		}
 		if err != nil {
-			return 0, err
+			return room{}, err
 		}
-		return int64(st.Bavail) * int64(st.Bsize), nil
+		r := room{bytes: int64(st.Bavail) * int64(st.Bsize), inodes: math.MaxInt64}
+		if st.Files > 0 && st.Ffree < math.MaxInt64 { // Btrfs and others make inodes as needed, and have 0 in all
+			r.inodes = int64(st.Ffree)
+		}
+		return r, nil
 	}
 }

@@ -24,7 +24,8 @@ type txn struct {
 	added, removed  []bodyChange
 	keys            int // that were changed
 	bytes           int64
-	grows           bool // new messages are among them
+	used            int64 // what is stored grows by that many bytes
+	grows           bool  // new messages are among them
 }
 
 // A shadow is an entry as the group leaves it.
@@ -104,6 +105,9 @@ func (t *txn) run(reqs []*request, refuse error) error {
 			}
 			var refs refs
 			if u.err = t.judge(u, &refs); u.err != nil {
+				continue
+			}
+			if u.err = t.s.admit(u, t.s.used+t.used); u.err != nil {
 				continue
 			}
 			t.grows = t.grows || u.grows
@@ -195,7 +199,9 @@ func (t *txn) judge(u *unit, rs *refs) error {
 func (t *txn) judgeChange(c *change, rs *refs) (err error) {
 	e := c.entry
 	if c.op == spool.Update || c.op == spool.Remove {
-		if c.old, err = parseBrief(t.entries.Get(e.ID[:]), e.ID[:]); err != nil {
+		rec := t.entries.Get(e.ID[:])
+		c.was = int64(len(rec))
+		if c.old, err = parseBrief(rec, e.ID[:]); err != nil {
 			return &spool.CorruptError{ID: e.ID, Part: "entry", Err: err}
 		}
 		c.old.queue, c.old.class = nil, nil // they point into the page
@@ -269,12 +275,14 @@ func (t *txn) putBody(r *bodyRef) (err error) {
 			return err
 		}
 		t.added = append(t.added, bodyChange{r.id, r.rec})
+		t.used += r.rec.size
 	case !r.found || r.damaged != nil || refs < 0:
 		// Only entries that end can come here. What is damaged stays where it is.
 		t.s.log.Warn("boltspool: the record of a body is damaged; the body is kept", "body", r.id, "error", r.damaged)
 		return nil
 	case refs == 0:
 		t.removed = append(t.removed, bodyChange{r.id, r.rec})
+		t.used -= r.rec.size
 		t.count(bodyRecordSize)
 		return t.bodies.Delete(r.id[:])
 	}
@@ -313,6 +321,7 @@ func (t *txn) putEntry(c *change) error {
 	case spool.Remove:
 		t.seen[id] = shadow{}
 		t.effects = append(t.effects, effect{c: c})
+		t.used -= c.was
 		t.count(0)
 		return t.entries.Delete(id[:])
 	}
@@ -321,6 +330,7 @@ func (t *txn) putEntry(c *change) error {
 	sealRecord(c.rec, id, rev, c.size)
 	t.seen[id] = shadow{true, c.keep, rev}
 	t.effects = append(t.effects, effect{c, rev})
+	t.used += int64(len(c.rec)) - c.was
 	t.count(len(c.rec))
 	return t.entries.Put(id[:], c.rec)
 }

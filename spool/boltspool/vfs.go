@@ -20,11 +20,14 @@ type vfs interface {
 	Mkdir(name string, perm fs.FileMode) error
 	ReadDir(name string) ([]fs.DirEntry, error)
 	SyncDir(name string) error
-	// Free returns the bytes that are free for this process.
-	Free(name string) (int64, error)
+	// Free returns what is free for this process on the file system of name.
+	Free(name string) (room, error)
 	// CommitIndex commits tx, syncs included.
 	CommitIndex(tx *bbolt.Tx) error
 }
+
+// room is what is left of a file system. math.MaxInt64: no limit, or none known.
+type room struct{ bytes, inodes int64 }
 
 // file is an open file of a vfs.
 type file interface {
@@ -55,7 +58,7 @@ func (osFS) Rename(from, to string) error               { return os.Rename(from,
 func (osFS) Remove(name string) error                   { return os.Remove(name) }
 func (osFS) Mkdir(name string, perm fs.FileMode) error  { return os.Mkdir(name, perm) }
 func (osFS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
-func (osFS) Free(name string) (int64, error)            { return freeSpace(name) }
+func (osFS) Free(name string) (room, error)             { return freeSpace(name) }
 func (osFS) CommitIndex(tx *bbolt.Tx) error             { return tx.Commit() }
 func (osFS) SyncDir(name string) error                  { return syncDir(name) }
 

@@ -1,0 +1,293 @@
+package boltspool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/deferredqueue/deferredqueue/internal/testdisk"
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+// A shortLog keeps what is logged.
+type shortLog struct {
+	mu struct {
+		sync.Mutex
+		bytes.Buffer
+	}
+}
+
+func (l *shortLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.Write(p)
+}
+
+func (l *shortLog) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// want fails unless each line was logged so many times.
+func (l *shortLog) want(t *testing.T, times int, lines ...string) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range lines {
+		if n := strings.Count(l.mu.String(), line); n != times {
+			t.Errorf("the log says %d times %q, want %d:\n%s", n, line, times, l.mu.String())
+		}
+	}
+}
+
+// awaitHealth waits until Health is want, nil included.
+func awaitHealth(t *testing.T, s *Spool, want error) {
+	t.Helper()
+	for !errors.Is(s.Health(), want) {
+		expectHint(t, s, "Health is to become "+errorText(want))
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return "nil"
+	}
+	return err.Error()
+}
+
+// TestShortages: each shortage of the disk is noticed while nothing is written,
+// refuses new messages with its own error, lets the spool empty itself, ends by
+// itself, and is logged once at either end.
+func TestShortages(t *testing.T) {
+	for _, test := range []struct {
+		name         string
+		short        func(f *faultFS, is int64)
+		want         error
+		begins, ends string
+	}{
+		{"bytes", (*faultFS).setFree, spool.ErrFull, "no space; new", "there is space again"},
+		{"inodes", (*faultFS).setInodes, spool.ErrNoInodes, "no inodes; new", "there are inodes again"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fsys, logs := newFaultFS(), &shortLog{}
+			s := newTest(t, &Options{fs: fsys, Logger: logs.logger()})
+			kept, other := storeOne(t, s, noise(100)), storeOne(t, s, noise(100))
+			staged, err := s.Create(t.Context(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer staged.Abort()
+
+			test.short(fsys, 1)
+			awaitHealth(t, s, test.want)
+			late := testEntry(staged.ID())
+			if err := staged.Commit(t.Context(), late); !errors.Is(err, test.want) {
+				t.Errorf("Commit: got %v, want %v", err, test.want)
+			}
+			if _, err := s.Create(t.Context(), 0); !errors.Is(err, test.want) {
+				t.Errorf("Create: got %v, want %v", err, test.want)
+			}
+			next := kept.Clone()
+			next.Attempts++
+			if errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Update, Entry: next, Keep: true}}, spool.Unit{{Op: spool.Remove, Entry: other}}); errs != nil {
+				t.Errorf("Update and Remove: %v", errs)
+			}
+
+			test.short(fsys, 0)
+			awaitHealth(t, s, nil)
+			if err := staged.Commit(t.Context(), late); err != nil {
+				t.Errorf("the same Commit again: %v", err)
+			}
+			logs.want(t, 1, test.begins, test.ends)
+		})
+	}
+}
+
+// TestShortagesTogether: Health names the next one when the first has ended.
+func TestShortagesTogether(t *testing.T) {
+	fsys := newFaultFS()
+	s := newTest(t, &Options{fs: fsys})
+	fsys.setFree(1)
+	fsys.setInodes(1)
+	awaitHealth(t, s, spool.ErrFull)
+	fsys.setFree(0)
+	awaitHealth(t, s, spool.ErrNoInodes)
+	if s.short(shortBytes) {
+		t.Error("bytes are short too, although there is room again")
+	}
+	fsys.setInodes(0)
+	awaitHealth(t, s, nil)
+}
+
+// TestShortAtOpen: a spool on a full disk says so before anything is written.
+func TestShortAtOpen(t *testing.T) {
+	fsys := newFaultFS()
+	fsys.setInodes(1)
+	s := newTest(t, &Options{fs: fsys})
+	if err := s.Health(); !errors.Is(err, spool.ErrNoInodes) {
+		t.Errorf("Health: got %v, want ErrNoInodes", err)
+	}
+	if s := newTest(t, &Options{fs: fsys, ReserveInodes: -1}); s.Health() != nil {
+		t.Errorf("Health without a reserve: %v", s.Health())
+	}
+}
+
+// A blindFS does not know what is free.
+type blindFS struct{ *faultFS }
+
+func (blindFS) Free(name string) (room, error) {
+	return room{}, &fs.PathError{Op: "statfs", Path: name, Err: syscall.ENOSYS}
+}
+
+// TestUnknownSpace: who does not know what is free accepts, and says so once.
+func TestUnknownSpace(t *testing.T) {
+	logs := &shortLog{}
+	s := newTest(t, &Options{fs: blindFS{newFaultFS()}, Logger: logs.logger()})
+	for range 3 {
+		storeOne(t, s, noise(100))
+	}
+	logs.want(t, 1, "free space is unknown")
+}
+
+// tryOne is storeOne that may fail.
+func tryOne(ctx context.Context, s *Spool, b []byte) (*spool.Entry, error) {
+	w, err := s.Create(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Abort()
+	if _, err := w.Write(b); err != nil {
+		return nil, err
+	}
+	e := testEntry(w.ID())
+	return e, w.Commit(ctx, e)
+}
+
+// TestQuota uses a quota up, goes on with what is stored, and opens it again.
+func TestQuota(t *testing.T) {
+	const quota = 100_000
+	logs := &shortLog{}
+	s := newTest(t, &Options{Quota: quota, Logger: logs.logger()})
+	var stored []*spool.Entry
+	for {
+		e, err := tryOne(t.Context(), s, noise(5000))
+		if errors.Is(err, spool.ErrQuota) && errors.Is(err, spool.ErrFull) {
+			break
+		}
+		if err != nil || len(stored) > 30 {
+			t.Fatalf("after %d messages: %v", len(stored), err)
+		}
+		stored = append(stored, e)
+	}
+	if n := len(stored); n != 19 || s.used > quota {
+		t.Fatalf("%d messages of 5,000 bytes with %d in all are within a quota of 100,000, want 19", n, s.used)
+	}
+	if err := s.Health(); !errors.Is(err, spool.ErrQuota) {
+		t.Errorf("Health: got %v, want ErrQuota", err)
+	}
+	stored[0] = beyondQuota(t, s, stored[0])
+	logs.want(t, 1, "the quota is used up")
+	logs.want(t, 0, "within the quota again")
+	for s.Health() != nil {
+		if len(stored) == 0 {
+			t.Fatal("the spool is empty, and the quota is used up")
+		}
+		if errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Remove, Entry: stored[0]}}); errs != nil {
+			t.Fatal(errs)
+		}
+		stored = stored[1:]
+	}
+	if s.used > s.quotaLow() || s.used < s.quotaLow()-6000 {
+		t.Errorf("the quota opened at %d bytes, want it at %d or one message less", s.used, s.quotaLow())
+	}
+	if _, err := tryOne(t.Context(), s, noise(5000)); err != nil {
+		t.Errorf("a message within the quota: %v", err)
+	}
+	logs.want(t, 1, "the quota is used up", "within the quota again")
+}
+
+// beyondQuota updates an entry of a spool whose quota is used up, and replaces it
+// by two others, with a new body: a bounce with its notice does so.
+func beyondQuota(t *testing.T, s *Spool, e *spool.Entry) *spool.Entry {
+	t.Helper()
+	next := e.Clone()
+	next.LastError = string(noise(10_000))
+	if errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Update, Entry: next, Keep: true}}); errs != nil {
+		t.Fatalf("Update: %v", errs)
+	}
+	w, err := s.Create(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(noise(5000)); err != nil {
+		t.Fatal(err)
+	}
+	notice := testEntry(w.ID())
+	unit := spool.Unit{{Op: spool.Insert, Entry: notice, Stage: w, Keep: true}, {Op: spool.Remove, Entry: next}}
+	if errs := s.Apply(t.Context(), unit); errs != nil {
+		t.Fatalf("a bounce with its notice: %v", errs)
+	}
+	return notice
+}
+
+// TestQuotaKept: a quota is still used up after the spool was opened again, and
+// a message that is larger than all of it is too large for good.
+func TestQuotaKept(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	s := openTest(t, dir, &Options{Quota: 10_000})
+	e := storeOne(t, s, noise(5000))
+	if _, err := tryOne(t.Context(), s, noise(10_001)); !errors.Is(err, spool.ErrTooLarge) || errors.Is(err, spool.ErrFull) {
+		t.Errorf("a message larger than the quota: got %v, want ErrTooLarge", err)
+	}
+	if err := s.Health(); err != nil {
+		t.Errorf("Health: %v, but there is room for other messages", err)
+	}
+	s.Close()
+	s = openTest(t, dir, &Options{Quota: 4000})
+	if err := s.Health(); !errors.Is(err, spool.ErrQuota) {
+		t.Errorf("Health with a smaller quota: got %v, want ErrQuota", err)
+	}
+	claimed, _, err := s.Claim(t.Context(), spool.ClaimRequest{IDs: []spool.ID{e.ID}})
+	if err != nil || len(claimed) != 1 {
+		t.Fatalf("%d claimed, %v", len(claimed), err)
+	}
+	if errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Remove, Entry: claimed[0]}}); errs != nil || s.Health() != nil {
+		t.Errorf("after the removal of the only message: %v, Health %v", errs, s.Health())
+	}
+}
+
+// TestFullDiskInodes uses up the inodes of a real file system, with and without
+// a reserve. The short form, without -long, is TestShortages.
+func TestFullDiskInodes(t *testing.T) {
+	if !*long {
+		t.Log("short form: see TestShortages; with -long on a real disk")
+		return
+	}
+	for _, reserve := range []int64{16, -1} {
+		disk, err := testdisk.New(t, 256, "-N", "64")
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs := &shortLog{}
+		dir := filepath.Join(disk, "spool")
+		s := openTest(t, dir, &Options{Reserve: 4 << 20, ReserveInodes: reserve, Logger: logs.logger()})
+		l := newLedger(t)
+		l.s = s
+		entries := fillDisk(t, l, 1_500_000)
+		if err := s.Health(); !errors.Is(err, spool.ErrNoInodes) {
+			t.Fatalf("after %d messages Health is %v, want ErrNoInodes", len(entries), err)
+		}
+		emptyDisk(t, l, entries)
+		awaitHealth(t, s, nil)
+		if l.tryStore(1_500_000, 1) == nil {
+			t.Error("the spool does not accept again, although there are inodes")
+		}
+		s.Close()
+		l.verify(dir)
+		logs.want(t, 1, "no inodes; new", "there are inodes again")
+	}
+}
