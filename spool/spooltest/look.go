@@ -39,7 +39,7 @@ var scanTests = []conformanceTest{
 			f.same("Scan of one queue after its first", f.scan(spool.Query{Queue: "odd", After: odd[0].ID}), odd[1:])
 			between := all[2].ID
 			between[15]++
-			if between != all[3].ID {
+			if between[15] != 0 && between != all[3].ID {
 				f.same("Scan after an ID that is not stored", f.scan(spool.Query{After: between}), all[3:])
 			}
 		},
