@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -64,67 +63,6 @@ func TestConnectHookRefuses(t *testing.T) {
 	if r := h.record(queue.Rejection); r.Response.Code != 554 || r.SessionID == "" {
 		t.Errorf("record %+v", r)
 	}
-}
-
-// FuzzSession sends anything. No session hangs, and what is injected is what was
-// answered with 250.
-func FuzzSession(f *testing.F) {
-	const envelope = "EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\n"
-	for _, s := range []string{
-		envelope + "DATA\r\n" + plain + ".\r\nQUIT\r\n",
-		envelope + "DATA\r\na\n.\r\n\r\n.\r\n",
-		envelope + "BDAT 3\r\na\r\nRSET\r\n" + envelope[7:] + "BDAT 3 LAST\r\nb\r\nQUIT\r\n",
-		envelope + "BDAT 10 LAST\r\nhalf",
-		envelope + "DATA\r\nhalf\r\n.",
-		"AUTH PLAIN\r\nSTARTTLS\r\nVRFY x\r\nHELP\r\nBDAT x\r\n",
-	} {
-		f.Add([]byte(s))
-	}
-	h := serve(f, &Options{DeferredQueue: true, Limits: Limits{MessageSize: 1000, Recipients: 3}})
-	f.Fuzz(func(t *testing.T, in []byte) {
-		conn, err := net.Dial("tcp", h.l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(patience))
-		sent := make(chan struct{})
-		go func() {
-			defer close(sent)
-			conn.Write(in) // fails if the server ends the session
-			conn.(*net.TCPConn).CloseWrite()
-		}()
-		replies, err := io.ReadAll(conn)
-		<-sent
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatalf("%q: the session hangs behind %q", in, replies)
-		}
-		accepted := countIDs(string(replies))
-		for range accepted {
-			select {
-			case <-h.got:
-			case <-time.After(patience):
-				t.Fatalf("%q: a message that was answered with 250 is not injected", in)
-			}
-		}
-		select {
-		case m := <-h.got:
-			if err == nil { // else a reply may be lost
-				t.Errorf("%q: more was injected than the %d answered with 250: %q", in, accepted, m.content)
-			}
-		default:
-		}
-	})
-}
-
-// countIDs counts the messages that replies name.
-func countIDs(replies string) (n int) {
-	for line := range strings.Lines(replies) {
-		if _, ids, ok := strings.Cut(line, "250 2.0.0 OK ids="); ok {
-			n += len(strings.Fields(ids))
-		}
-	}
-	return n
 }
 
 // TestSlowReader: a client that never reads its replies does not stay.

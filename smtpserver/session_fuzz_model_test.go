@@ -1,0 +1,457 @@
+package smtpserver
+
+import (
+	"encoding/base64"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// A sessionModel reads what a client sent and what it was answered, and says
+// where the answers break the rules of RFC 5321 and of this package. It is
+// written to be obvious: it holds whole streams as strings, and knows nothing of
+// how a Listener works. It follows the replies where the server may choose, and
+// insists where it may not.
+type sessionModel struct {
+	conf    sessionConf
+	sent    string
+	replies []sessionReply
+	cut     bool // the client, or Shutdown, ended the connection
+	full    bool // the spool was full at times
+
+	pos  int // in sent
+	over bool
+
+	hello, authenticated bool
+	tx                   *modelTransaction
+
+	want   map[string]*modelMessage // what must be injected, by ID
+	open   []*modelMessage          // complete, but the reply was not seen
+	failed []*modelMessage          // complete, but refused
+	faults []string
+}
+
+// A sessionReply is one reply of one or more lines.
+type sessionReply struct {
+	code  int
+	text  string // of the last line, behind the code
+	lines int
+}
+
+// A modelTransaction is a transaction from MAIL on.
+type modelTransaction struct {
+	sender    string
+	anySender bool     // not an address that the model can read
+	rcpts     []string // "?" if the model cannot read it
+	binary    bool
+	utf8      bool
+	chunked   bool // BDAT began
+	chunks    string
+	unsettled bool // a chunk was refused: RFC 3030, section 2, leaves open what that means for the rest
+}
+
+// A modelMessage is what a message must be.
+type modelMessage struct {
+	sender    string
+	anySender bool
+	rcpts     []string
+	content   []string // the contents that it may have
+}
+
+// judge reads the session as a whole.
+func (m *sessionModel) judge() {
+	m.want = map[string]*modelMessage{}
+	if r, ok := m.reply("the connection"); !ok || r.code != 220 {
+		return
+	}
+	for !m.over && m.pos < len(m.sent) {
+		m.command()
+	}
+	for !m.over {
+		if len(m.replies) == 0 {
+			return
+		}
+		m.reply("nothing") // what answers no command can only be the end
+		if !m.over {
+			m.fault("a reply that answers nothing")
+			return
+		}
+	}
+	if len(m.replies) > 0 && !m.conf.lmtp && len(m.faults) == 0 {
+		m.fault("%d replies behind the last", len(m.replies))
+	}
+}
+
+func (m *sessionModel) fault(format string, v ...any) {
+	m.faults = append(m.faults, fmt.Sprintf(format, v...))
+	m.over = true
+}
+
+// farewell is the wording of replies behind which a server may close.
+var farewell = regexp.MustCompile(`(?i)closing|pipelined behind STARTTLS`)
+
+// reply takes the next reply. It is the last one if it says that the connection
+// ends, or if there are no more; ok is false if there is none.
+func (m *sessionModel) reply(to string) (r sessionReply, ok bool) {
+	if len(m.replies) == 0 {
+		m.over = true
+		if !m.cut {
+			m.fault("the connection ended without a reply to %s", to)
+		}
+		return r, false
+	}
+	r, m.replies = m.replies[0], m.replies[1:]
+	switch {
+	case r.code == 421 || r.code == 221:
+		m.over = true
+	case len(m.replies) == 0 && (farewell.MatchString(r.text) || strings.HasPrefix(r.text, "4.4.5")):
+		m.over = true
+	}
+	if r.code == 221 && to != "QUIT" {
+		m.fault("221 to %s", to)
+	}
+	return r, true
+}
+
+// line takes the next command line; ok is false if it did not arrive as a whole.
+func (m *sessionModel) line() (line string, ok bool) {
+	n := strings.IndexByte(m.sent[m.pos:], '\n')
+	if n < 0 {
+		return m.unfinished()
+	}
+	line = m.sent[m.pos : m.pos+n+1]
+	m.pos += n + 1
+	return line, true
+}
+
+// unfinished is the end of what the client sent inside something.
+func (m *sessionModel) unfinished() (string, bool) {
+	m.pos = len(m.sent)
+	if len(m.replies) == 0 {
+		m.over = true
+		if !m.cut {
+			m.fault("the connection ended without a word inside a command or the content")
+		}
+		return "", false
+	}
+	if r, _ := m.reply("an unfinished command"); !m.over || r.code < 400 {
+		m.fault("%d %s to what was not complete", r.code, r.text)
+	}
+	return "", false
+}
+
+var wellFormedBdat = regexp.MustCompile(`^[0-9]+(\s+(?i:LAST))?$`)
+
+func (m *sessionModel) command() {
+	line, ok := m.line()
+	if !ok {
+		return
+	}
+	text := strings.TrimRight(line, "\r\n")
+	verb, arg, _ := strings.Cut(text, " ")
+	verb, arg = strings.ToUpper(verb), strings.TrimSpace(arg)
+	switch {
+	case strings.IndexFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) >= 0:
+		m.refused(verb, "control characters")
+		return
+	case verb == "BDAT":
+		m.bdat(arg)
+		return
+	}
+	r, ok := m.reply(verb)
+	if !ok || r.code == 421 {
+		return
+	}
+	switch verb {
+	case "EHLO", "HELO", "LHLO":
+		m.greet(verb, arg, r)
+	case "MAIL":
+		m.mail(line, arg, r)
+	case "RCPT":
+		m.rcpt(line, arg, r)
+	case "DATA":
+		m.data(arg, r)
+	case "AUTH":
+		m.auth(arg, r)
+	default:
+		m.other(verb, arg, r)
+	}
+}
+
+// refused expects a refusal.
+func (m *sessionModel) refused(what, why string) {
+	if r, ok := m.reply(what); ok && r.code < 400 {
+		m.fault("%d %s to %s in spite of %s", r.code, r.text, what, why)
+	}
+}
+
+func (m *sessionModel) greet(verb, arg string, r sessionReply) {
+	if r.code != 250 {
+		if (verb == "LHLO") == m.conf.lmtp && arg == "client.example" {
+			m.fault("%d to %s %s", r.code, verb, arg)
+		}
+		return
+	}
+	if (verb == "LHLO") != m.conf.lmtp || arg == "" {
+		m.fault("250 to %s %q", verb, arg)
+	}
+	m.hello, m.tx = true, nil
+	if verb == "HELO" && r.lines != 1 {
+		m.fault("%d lines to HELO", r.lines)
+	}
+}
+
+// Commands that leave nothing to choose.
+var (
+	plainMail = regexp.MustCompile(`(?i)^MAIL FROM:<([a-z]{1,60}@[a-z]{1,60}(\.[a-z]{1,60})?)?>( SIZE=[0-9]{1,2})?\r\n$`)
+	plainRcpt = regexp.MustCompile(`(?i)^RCPT TO:<[a-z0-9]{1,60}@[a-z]{1,60}(\.[a-z]{1,60})?>\r\n$`)
+)
+
+func (m *sessionModel) mail(line, arg string, r sessionReply) {
+	needAuth := m.conf.authRequired && !m.authenticated
+	switch {
+	case r.code == 250 && (!m.hello || needAuth || m.tx != nil && !m.tx.unsettled):
+		m.fault("250 to MAIL: greeted %v, authentication needed %v, transaction %+v", m.hello, needAuth, m.tx)
+	case r.code == 250:
+		sender, params, ok := modelPath(strings.TrimSpace(arg[min(len(arg), len("FROM:")):]))
+		params = " " + strings.ToUpper(params) + " "
+		m.tx = &modelTransaction{sender: sender, anySender: !ok,
+			binary: strings.Contains(params, " BODY=BINARYMIME "), utf8: strings.Contains(params, " SMTPUTF8 ")}
+		m.ascii(sender)
+	case m.hello && !needAuth && m.tx == nil && !m.full && plainMail.MatchString(line):
+		m.fault("%d %s to %q", r.code, r.text, line)
+	case r.code < 400:
+		m.fault("%d %s to MAIL", r.code, r.text)
+	}
+}
+
+func (m *sessionModel) rcpt(line, arg string, r sessionReply) {
+	limit := m.conf.limits.Recipients
+	switch {
+	case r.code == 250 && (m.tx == nil || m.tx.chunked || len(m.tx.rcpts) >= limit):
+		m.fault("250 to RCPT: transaction %+v", m.tx)
+	case r.code == 250:
+		addr, _, ok := modelPath(strings.TrimSpace(arg[min(len(arg), len("TO:")):]))
+		if !ok || addr == "" {
+			addr = "?"
+		}
+		m.tx.rcpts = append(m.tx.rcpts, addr)
+		m.ascii(addr)
+	case m.tx != nil && !m.tx.chunked && !m.tx.unsettled && len(m.tx.rcpts) < limit && plainRcpt.MatchString(line):
+		m.fault("%d %s to %q", r.code, r.text, line)
+	case m.tx != nil && !m.tx.chunked && !m.tx.unsettled && len(m.tx.rcpts) >= limit && plainRcpt.MatchString(line) && r.code != 452:
+		m.fault("%d %s to recipient %d", r.code, r.text, len(m.tx.rcpts)+1)
+	case r.code < 400:
+		m.fault("%d %s to RCPT", r.code, r.text)
+	}
+}
+
+// ascii looks at an address that was accepted (RFC 6531, section 3.5).
+func (m *sessionModel) ascii(addr string) {
+	if strings.IndexFunc(addr, func(c rune) bool { return c > 0x7f }) >= 0 && !m.tx.utf8 {
+		m.fault("%q was accepted without SMTPUTF8", addr)
+	}
+}
+
+// modelPath reads the path of MAIL or RCPT (RFC 5321, section 4.1.2), without the
+// quotes of its local part, and returns what follows.
+func modelPath(s string) (addr, rest string, ok bool) {
+	if s, ok = strings.CutPrefix(s, "<"); !ok {
+		addr, rest, _ = strings.Cut(s, " ")
+		return addr, rest, addr != "" && !strings.ContainsAny(addr, `"\<>()`)
+	}
+	if strings.HasPrefix(s, "@") {
+		if _, s, ok = strings.Cut(s, ":"); !ok {
+			return "", "", false
+		}
+	}
+	var local strings.Builder
+	if strings.HasPrefix(s, `"`) {
+		for s = s[1:]; ; s = s[1:] {
+			if s == "" {
+				return "", "", false
+			}
+			if s[0] == '"' {
+				break
+			}
+			if s[0] == '\\' && len(s) > 1 {
+				s = s[1:]
+			}
+			local.WriteByte(s[0])
+		}
+		s = s[1:]
+	}
+	addr, rest, ok = strings.Cut(s, ">")
+	if strings.ContainsAny(addr, "\"\\<() \t") {
+		ok = false
+	}
+	return local.String() + addr, rest, ok
+}
+
+func (m *sessionModel) data(arg string, r sessionReply) {
+	ready := m.tx != nil && len(m.tx.rcpts) > 0 && !m.tx.chunked && !m.tx.binary && arg == ""
+	switch {
+	case r.code == 354 && (!ready || m.tx.unsettled):
+		m.fault("354 to DATA %s: transaction %+v", arg, m.tx)
+	case r.code == 354:
+		content, ok := m.dotted()
+		if ok {
+			m.complete(content)
+		}
+		m.tx = nil
+	case r.code < 400, ready && !m.full && !m.tx.unsettled:
+		m.fault("%d %s to DATA: transaction %+v", r.code, r.text, m.tx)
+	}
+}
+
+// dotted takes the content of DATA (RFC 5321, sections 4.1.1.4 and 4.5.2).
+func (m *sessionModel) dotted() (content string, ok bool) {
+	rest := "\r\n" + m.sent[m.pos:]
+	end := strings.Index(rest, "\r\n.\r\n")
+	if end < 0 {
+		m.unfinished()
+		return "", false
+	}
+	m.pos += end + len(".\r\n")
+	return strings.ReplaceAll(rest[:end+2], "\r\n.", "\r\n")[2:], true
+}
+
+func (m *sessionModel) bdat(arg string) {
+	fields := strings.Fields(arg)
+	size, err := uint64(0), strconv.ErrSyntax
+	if wellFormedBdat.MatchString(strings.Join(fields, " ")) {
+		size, err = strconv.ParseUint(fields[0], 10, 32)
+	}
+	if err != nil {
+		m.refused("BDAT", "its argument "+arg)
+		return
+	}
+	if uint64(len(m.sent)-m.pos) < size {
+		m.unfinished()
+		return
+	}
+	chunk := m.sent[m.pos : m.pos+int(size)]
+	m.pos += int(size)
+	m.chunk(chunk, len(fields) == 2)
+}
+
+// chunk is a chunk that arrived as a whole (RFC 3030, section 2).
+func (m *sessionModel) chunk(chunk string, last bool) {
+	tx := m.tx
+	if tx == nil || len(tx.rcpts) == 0 || tx.unsettled {
+		m.refused("BDAT", "no recipients")
+		return
+	}
+	tx.chunked = true
+	tx.chunks += chunk
+	if last && m.verdict(tx.chunks, tx).mustRefuse != "size" {
+		m.complete(tx.chunks)
+		m.tx = nil
+		return
+	}
+	r, ok := m.reply("BDAT")
+	switch {
+	case !ok:
+	case r.code == 250 && last:
+		m.fault("250 to content that is too large")
+	case r.code == 250:
+	case m.verdict(tx.chunks, tx).mayRefuse || m.full:
+		tx.unsettled = true
+		m.moreOfTheSame(r)
+		if last {
+			m.tx = nil
+		}
+	case r.code != 421:
+		m.fault("%d %s to a chunk", r.code, r.text)
+	}
+}
+
+// moreOfTheSame takes the replies for the other recipients under LMTP, which a
+// server may or may not send for a chunk that it does not take.
+func (m *sessionModel) moreOfTheSame(r sessionReply) {
+	for range len(m.tx.rcpts) - 1 {
+		if m.conf.lmtp && len(m.replies) > 0 && m.replies[0].code == r.code && strings.HasPrefix(m.replies[0].text, "5.3.4 <") {
+			m.replies = m.replies[1:]
+		}
+	}
+}
+
+func (m *sessionModel) auth(arg string, r sessionReply) {
+	words := strings.Fields(arg)
+	var said []string
+	if len(words) > 1 {
+		said = words[1:]
+	}
+	for r.code == 334 {
+		line, ok := m.line()
+		if !ok {
+			return
+		}
+		line = strings.TrimRight(line, "\r\n")
+		said = append(said, line)
+		if r, ok = m.reply("AUTH response"); !ok {
+			return
+		}
+		if line == "*" && r.code != 501 {
+			m.fault("%d %s to a cancelled AUTH", r.code, r.text)
+		}
+	}
+	if r.code != 235 {
+		if r.code < 400 {
+			m.fault("%d %s to AUTH", r.code, r.text)
+		}
+		return
+	}
+	good := len(words) > 0 && modelCredentials(strings.ToUpper(words[0]), said)
+	if !good || m.authenticated || m.tx != nil && !m.tx.unsettled || !m.hello {
+		m.fault("235 to AUTH %s, %q: authenticated %v, greeted %v, transaction %+v", arg, said, m.authenticated, m.hello, m.tx)
+	}
+	m.authenticated = true
+}
+
+// modelCredentials reports whether what the client said is right.
+func modelCredentials(mechanism string, said []string) bool {
+	var text []string
+	for _, s := range said {
+		b, err := base64.StdEncoding.DecodeString(s)
+		if err != nil {
+			return false
+		}
+		text = append(text, string(b))
+	}
+	switch mechanism {
+	case "PLAIN":
+		return len(text) == 1 && strings.HasSuffix(text[0], "\x00user\x00secret")
+	case "LOGIN":
+		return strings.Join(text, "\x00") == "user\x00secret"
+	}
+	return false
+}
+
+func (m *sessionModel) other(verb, arg string, r sessionReply) {
+	want := 0
+	switch verb {
+	case "RSET":
+		want = 250
+		if r.code == 250 {
+			m.tx = nil
+		}
+	case "NOOP":
+		want = 250
+	case "QUIT":
+		want = 221
+	case "VRFY":
+		want = 252
+	case "HELP":
+		if r.code == 214 || r.code == 502 {
+			return
+		}
+	}
+	if want != 0 && (r.code == want || arg != "" && r.code >= 500) {
+		return
+	}
+	if r.code < 500 || want != 0 {
+		m.fault("%d %s to %s %s", r.code, r.text, verb, arg)
+	}
+}

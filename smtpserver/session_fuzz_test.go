@@ -1,0 +1,299 @@
+package smtpserver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/queue"
+)
+
+// A sessionSeed is a script to begin with, and the bits of sessionConfOf.
+type sessionSeed struct {
+	bits   uint16
+	script string
+}
+
+// FuzzSession: whatever a client does, every reply is well-formed and in its
+// place, what got 250 is injected once and as it was sent, nothing else is, and
+// the session comes to an end. In virtual time.
+func FuzzSession(f *testing.F) {
+	for _, seed := range sessionSeeds {
+		f.Add(seed.bits, []byte(seed.script))
+	}
+	f.Fuzz(func(t *testing.T, bits uint16, data []byte) {
+		hang := time.AfterFunc(30*time.Second, func() { // in real time: no bubble notices a busy loop
+			debug.SetTraceback("all")
+			panic("the session does not end")
+		})
+		defer hang.Stop()
+		synctest.Test(t, func(t *testing.T) { runSession(t, sessionConfOf(bits), data) })
+	})
+}
+
+// runSession plays a script and judges what came of it.
+func runSession(t *testing.T, conf sessionConf, data []byte) {
+	h := newSessionHost(t, conf)
+	ctx, stop := context.WithCancel(context.Background())
+	ran, served := make(chan error, 1), make(chan error, 1)
+	ln := newPipeListener()
+	go func() { ran <- h.sched.Run(ctx) }()
+	go func() { served <- h.l.Serve(ln) }()
+
+	c := newSessionClient(ln.dial())
+	c.play(t, h, steps(data, conf.chop))
+
+	if err := h.l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; !errors.Is(err, ErrServerClosed) {
+		t.Errorf("Serve: %v", err)
+	}
+	c.conn.Close()
+	<-c.done
+	h.sp.SetFull(false)
+	time.Sleep(time.Hour) // for what was deferred
+	stop()
+	if err := <-ran; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	m := &sessionModel{conf: conf, sent: c.sent.String(), cut: c.cut, full: c.full}
+	m.replies = wellFormed(t, c.got.String(), c.cut)
+	m.judge()
+	for _, fault := range m.faults {
+		t.Error(fault)
+	}
+	h.check(t, m)
+	if err := h.sp.Close(); err != nil {
+		t.Error(err)
+	}
+	if t.Failed() {
+		t.Logf("%+v\nclient: %q\nserver: %q", conf, c.sent.String(), c.got.String())
+	}
+}
+
+// A sessionClient plays a script on one connection.
+type sessionClient struct {
+	conn net.Conn
+	sent strings.Builder // what the server took
+	got  strings.Builder // to be read when done is closed
+	done chan struct{}   // closed when no more is read
+
+	paused, cut, full bool
+}
+
+func newSessionClient(conn net.Conn) *sessionClient {
+	c := &sessionClient{conn: conn, done: make(chan struct{})}
+	go func() {
+		defer close(c.done)
+		io.Copy(&c.got, conn)
+	}()
+	return c
+}
+
+// play writes the steps and waits for the end of the session: an hour after its
+// last word, a client has none.
+func (c *sessionClient) play(t *testing.T, h *sessionHost, steps []step) {
+	down := make(chan error, 1)
+	shut := false
+	for _, s := range steps {
+		n, err := c.conn.Write(s.write)
+		c.sent.Write(s.write[:n])
+		if err != nil {
+			break
+		}
+		switch s.then {
+		case 'w':
+			synctest.Wait()
+		case 's':
+			time.Sleep(s.sleep)
+		case 'f', 'F':
+			c.full = c.full || s.then == 'f'
+			h.sp.SetFull(s.then == 'f')
+		case 'k':
+			if c.cut = true; !shut {
+				shut = true
+				go func() { down <- h.l.Shutdown(context.Background()) }()
+			}
+		case 'P':
+			c.cut = true
+			c.conn.SetReadDeadline(time.Unix(1, 0))
+			<-c.done
+			c.paused = true
+		case '!':
+			c.cut = true
+			c.conn.Close()
+		}
+	}
+	c.awaitEnd(t)
+	if shut {
+		<-down
+	}
+}
+
+// awaitEnd fails if the connection is still open an hour later.
+func (c *sessionClient) awaitEnd(t *testing.T) {
+	const patience = time.Hour
+	if !c.paused {
+		select {
+		case <-c.done:
+		case <-time.After(patience):
+			t.Error("the connection is still open")
+		}
+		return
+	}
+	time.Sleep(patience)
+	if _, err := c.conn.Write([]byte("NOOP\r\n")); err == nil {
+		t.Error("the connection of a client that reads nothing is still open")
+	}
+}
+
+var replyLine = regexp.MustCompile(`^([2345][0-9][0-9])([ -])([ -~]*)\r\n$`)
+
+// enhancedCode is what RFC 2034 puts in front of the text.
+var enhancedCode = regexp.MustCompile(`^([245])\.[0-9]{1,3}\.[0-9]{1,3} `)
+
+// wellFormed reads replies, and fails if a line is not one (RFC 5321, section
+// 4.2; RFC 2034, section 3). The last line need not be whole if the connection
+// was cut.
+func wellFormed(t *testing.T, all string, cut bool) (replies []sessionReply) {
+	lines := 0
+	for line := range strings.Lines(all) {
+		sub := replyLine.FindStringSubmatch(line)
+		switch {
+		case sub == nil && cut && !strings.HasSuffix(line, "\n"):
+			return replies
+		case sub == nil || len(line) > 512:
+			t.Errorf("%d octets of reply %q", len(line), line)
+			return replies
+		}
+		if lines++; sub[2] == "-" {
+			continue
+		}
+		code, _ := strconv.Atoi(sub[1])
+		enhanced := enhancedCode.FindStringSubmatch(sub[3] + " ")
+		switch {
+		case code == 220 || code/100 == 3 || code == 250 && (lines > 1 || enhanced == nil && strings.Contains(sub[3], "Hello")):
+		case enhanced == nil || enhanced[1] != sub[1][:1]:
+			t.Errorf("reply %q without its enhanced status code", line)
+		}
+		replies = append(replies, sessionReply{code: code, text: sub[3], lines: lines})
+		lines = 0
+	}
+	return replies
+}
+
+// check compares what the handlers saw with what the model wants.
+func (h *sessionHost) check(t *testing.T, m *sessionModel) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	held, err := h.held()
+	if err != nil {
+		t.Error(err)
+	}
+	delivered := map[string]int{}
+	for _, msg := range h.mu.delivered {
+		delivered[msg.id]++
+		if m.want[msg.id] == nil && !(m.cut && slices.ContainsFunc(m.open, msg.may)) {
+			t.Errorf("message %s to %v was injected without a 250: %q", msg.id, addresses(msg.env), msg.content)
+		}
+	}
+	for _, msg := range h.mu.called {
+		switch want := m.want[msg.id]; {
+		case want != nil && !msg.is(want):
+			t.Errorf("message %s is from %q to %v, %q; want %+v", msg.id, msg.env.Sender, addresses(msg.env), msg.content, want)
+		case want == nil && !(m.cut && slices.ContainsFunc(m.open, msg.may)) && !(!m.conf.deferred && slices.ContainsFunc(m.failed, msg.may)):
+			t.Errorf("the callback saw message %s to %v, which was not complete: %q", msg.id, addresses(msg.env), msg.content)
+		}
+	}
+	for id, want := range m.want {
+		fate := verdictOf(want.rcpts, strings.Join(want.content, ""))
+		h.checkFate(t, id, fate, delivered[id], held[id])
+	}
+}
+
+// checkFate looks at how the life of a message ended that got its 250.
+func (h *sessionHost) checkFate(t *testing.T, id, verdict string, delivered int, held bool) {
+	ended, want := h.mu.ended[id], []queue.RecordType(nil)
+	wantDelivered, wantHeld := 0, false
+	switch verdict {
+	case "?":
+		return
+	case "reject":
+		want = []queue.RecordType{queue.Bounce}
+	case "drop":
+		want = []queue.RecordType{queue.AdminBounce}
+	case "hold":
+		wantHeld = true
+	default:
+		wantDelivered = 1
+	}
+	if delivered != wantDelivered || held != wantHeld || !slices.Equal(ended, want) {
+		t.Errorf("message %s, verdict %s: delivered %d times, held %v, ended by %v", id, verdict, delivered, held, ended)
+	}
+}
+
+// is reports whether msg is the message that the model wants.
+func (msg hostMessage) is(want *modelMessage) bool {
+	rcpts := addresses(msg.env)
+	return msg.may(want) && (slices.Contains(want.rcpts, "?") || slices.Equal(rcpts, want.rcpts))
+}
+
+// may reports whether msg is want, or one of the messages for its recipients.
+func (msg hostMessage) may(want *modelMessage) bool {
+	if !want.anySender && msg.env.Sender != want.sender {
+		return false
+	}
+	for _, r := range addresses(msg.env) {
+		if !slices.Contains(want.rcpts, r) && !slices.Contains(want.rcpts, "?") {
+			return false
+		}
+	}
+	return slices.ContainsFunc(want.content, func(content string) bool {
+		head, ok := strings.CutSuffix(msg.content, content)
+		return ok && strings.HasPrefix(head, "X-KumoRef: ") && strings.Count(head, "Received: from ") == 1 &&
+			strings.Contains(head, " id "+msg.id) && strings.HasSuffix(head, "\r\n")
+	})
+}
+
+var sessionSeeds = []sessionSeed{
+	{0, "EM1R0Dl0l1l2.Q"},
+	{1, "EM1R0R1R2Dl0l1l2.Q"},
+	{2, "LM1R0R1R3Dl0l1l2.M0R0B10Q"},
+	{3, "LM1R0R3R4R5R6Dl0l1l2.wM0R0R1B10Q"},
+	{4, "EM0R0R1R2R3R4R5R6R7R8Dl0l1l2.s7Q"},
+	{5, "EM0R0R2R3Dl0.M0R0R2R5Dl0.M0R6Dl0.Q"},
+	{0x100, "EM0R4R7R8Dl0l1l3l4.Q"},
+	{0x201, "EM0R8DlalbQ.wM0R4D.M0R7D.Q"},
+	{0x302, "LM3R9B02B03B16M1R0DlvQ"},
+	{0, "HM1R0B01B02wRM0R0B12Q"},
+	{8, "EM1A2A0M1R0D.A0Q"},
+	{8, "EA1A3A4A5A6A7A8A9AaAbAcAdM0Q"},
+	{16, "EM1R0R1R2R4Dl6l6l0.M0R0Dlj.M0R0Dlk.M0R0B90B91Q"},
+	{32, "O0OeOfOgOhQ"},
+	{0, "O0O1O2O3O4O5O6O8O9OaOcOdOiOjOkOlOmOnOoOpOqOrOsOtOuOvOwOxOyOzQ"},
+	{0, "EM1R0Dl0|l1ws7!"},
+	{0, "EM1R0Dl0.|!"},
+	{1, "EM1R8Dl0.|!"},
+	{0, "EM1R0B00|B20!"},
+	{0, "EM1R0B81B00rM2R1B10Q"},
+	{0, "EM1R0\xff\x00ZZQ"},
+	{0, "EfM1FM1fR0DF.rM1R0fDl0F.M1R0DfFl0.Q"},
+	{0, "EM1R0Dl0kl1.M1Q"},
+	{0, "EM1R0Dl0.PM1R0Dl0.NNNN"},
+	{0, "ENEHLNVX?SN"},
+	{0, "EM1R0Dlaw.M1R0Dlb.M1R0Dlc.M1R0Dld.M1R0Dle.M1R0Dlf.M1R0Dlg..Q"},
+	{2, "LM1R0R0R1Dlz.Q"},
+	{6, "LM1R0R1R2R0Dl0.B00Q"},
+	{0, "EM1M2R0M1ED.rM6RaD.MaRdDl0.Q"},
+	{0, "EM9R0DB10M9R0B00Ba1Q"},
+}
