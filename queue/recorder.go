@@ -13,19 +13,25 @@ import (
 // different ones, and again until the record is taken. The records of a
 // message all pass the same lane.
 type recorder struct {
-	record    func(ctx context.Context, r Record) error
-	log       *slog.Logger
-	pool      *pool
-	limit     int64
-	waiting   atomic.Int64
-	dropped   atomic.Int64
-	taken     map[RecordType]*atomic.Int64
-	observers []func(Record) // fixed once Run began
-	failing   atomic.Bool    // Record failed and has not succeeded since
+	record     func(ctx context.Context, r Record) error
+	log        *slog.Logger
+	pool       *pool
+	limit      int64
+	waiting    atomic.Int64
+	dropped    atomic.Int64
+	rejections atomic.Int64 // Rejection records among those waiting
+	taken      map[RecordType]*atomic.Int64
+	observers  []func(Record) // fixed once Run began
+	failing    atomic.Bool    // Record failed and has not succeeded since
 
 	ctx   context.Context // ends when the scheduler gives up waiting
-	lanes [16]lane
+	lanes [messageLanes + 1]lane
 }
+
+const (
+	messageLanes  = 16
+	rejectionLane = messageLanes // Rejection records are no message's, and no message waits for them
+)
 
 type lane struct {
 	mu struct {
@@ -37,8 +43,9 @@ type lane struct {
 }
 
 type pending struct {
-	record Record
-	taken  chan<- bool // nil: nobody waits
+	record    Record
+	taken     chan<- bool // nil: nobody waits
+	rejection bool        // counted among rejections
 }
 
 func newRecorder(ctx context.Context, opts *Options, pool *pool) *recorder {
@@ -56,7 +63,7 @@ func newRecorder(ctx context.Context, opts *Options, pool *pool) *recorder {
 // full reports whether so many records wait that no more messages should be accepted.
 func (r *recorder) full() bool { return r.waiting.Load() >= r.limit }
 
-func (r *recorder) lane(rec *Record) *lane { return &r.lanes[rec.ID[len(rec.ID)-1]%byte(len(r.lanes))] }
+func (r *recorder) lane(rec *Record) *lane { return &r.lanes[rec.ID[len(rec.ID)-1]%messageLanes] }
 
 // open starts the lanes: what was posted before Run is recorded now.
 func (r *recorder) open() {
@@ -70,12 +77,13 @@ func (r *recorder) open() {
 }
 
 // post queues a record and does not wait. Before Run records are only queued.
-func (r *recorder) post(rec Record) {
-	l := r.lane(&rec)
+func (r *recorder) post(rec Record) { r.enqueue(r.lane(&rec), pending{record: rec}) }
+
+func (r *recorder) enqueue(l *lane, p pending) {
 	r.waiting.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.queue = append(l.mu.queue, pending{record: rec})
+	l.mu.queue = append(l.mu.queue, p)
 	r.startLocked(l)
 }
 
@@ -101,7 +109,7 @@ func (r *recorder) write(rec Record) bool {
 		return ok
 	}
 	taken := make(chan bool, 1)
-	l.mu.queue = append(l.mu.queue, pending{rec, taken})
+	l.mu.queue = append(l.mu.queue, pending{record: rec, taken: taken})
 	r.startLocked(l)
 	l.mu.Unlock()
 	select {
@@ -126,6 +134,9 @@ func (r *recorder) drain(l *lane) {
 		l.mu.queue = l.mu.queue[1:]
 		l.mu.Unlock()
 		ok := r.deliver(p.record)
+		if p.rejection {
+			r.rejections.Add(-1)
+		}
 		if p.taken != nil {
 			p.taken <- ok
 		}

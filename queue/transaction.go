@@ -140,21 +140,6 @@ func (t *Transaction) Revoke(ctx context.Context) error {
 // Abort discards a body that was not committed.
 func (t *Transaction) Abort() { t.writer.Abort() }
 
-// RecordRejection queues a record of type [Rejection], for a protocol server
-// that refused a command. It never blocks; while too many records wait the
-// record is counted in [Stats] and dropped.
-func (s *Scheduler) RecordRejection(r Record) {
-	r.Type = Rejection
-	if r.NodeID == "" {
-		r.NodeID = s.opts.NodeID
-	}
-	if s.recorder.full() {
-		s.recorder.dropped.Add(1)
-		return
-	}
-	s.recorder.post(r)
-}
-
 // reception is the record of a message that was just accepted.
 func (s *Scheduler) reception(e *spool.Entry) Record {
 	return newRecord(Reception, e, e.Received, Response{Code: 250, Enhanced: [3]int{2, 0, 0}, Content: "OK ids=" + e.ID.String()}, s.opts.NodeID)
