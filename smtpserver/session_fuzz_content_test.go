@@ -106,6 +106,12 @@ func (m *sessionModel) complete(content string) {
 		}
 		return
 	}
+	if strings.HasSuffix(r.text, " ...") && len(ids) > 10 && len(ids) < len(groups) {
+		for _, group := range groups[len(ids):] {
+			m.unnamed = append(m.unnamed, &modelMessage{tx.sender, tx.anySender, group, v.contents})
+		}
+		groups = groups[:len(ids)]
+	}
 	if len(ids) != len(groups) {
 		m.fault("%d IDs for %d messages: %s", len(ids), len(groups), r.text)
 		return
@@ -155,7 +161,7 @@ func (m *sessionModel) expect(id string, msg *modelMessage) {
 	m.want[id] = msg
 }
 
-var idList = regexp.MustCompile(`^2\.0\.0 (?:<.*> )?OK ids=([0-9a-f]{32}(?: [0-9a-f]{32})*)$`)
+var idList = regexp.MustCompile(`^2\.0\.0 (?:<.*> )?OK ids=([0-9a-f]{32}(?: [0-9a-f]{32})*)(?: \.\.\.)?$`)
 
 func idsOf(text string) []string {
 	if sub := idList.FindStringSubmatch(text); sub != nil {

@@ -28,7 +28,7 @@ func sessionConfOf(bits uint16) sessionConf {
 	c := sessionConf{
 		deferred: bits&1 == 0, lmtp: bits&2 != 0, perDomain: bits&4 != 0, authRequired: bits&8 != 0,
 		endings: Deny,
-		limits:  Limits{Recipients: 8, MessageSize: 4000, LineLength: 998, Hops: 5, Errors: 20, ProcessingTimeout: 10 * time.Second},
+		limits:  Limits{Recipients: 20, MessageSize: 4000, LineLength: 998, Hops: 5, Errors: 20, ProcessingTimeout: 10 * time.Second},
 		chop:    []int{0, 1, 2, 3, 7, 64, 0, 0}[bits>>8&7],
 	}
 	if bits&16 != 0 {

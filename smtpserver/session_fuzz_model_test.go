@@ -26,10 +26,11 @@ type sessionModel struct {
 	hello, authenticated bool
 	tx                   *modelTransaction
 
-	want   map[string]*modelMessage // what must be injected, by ID
-	open   []*modelMessage          // complete, but the reply was not seen
-	failed []*modelMessage          // complete, but refused
-	faults []string
+	want    map[string]*modelMessage // what must be injected, by ID
+	unnamed []*modelMessage          // what must be, but its ID did not fit into the reply
+	open    []*modelMessage          // complete, but the reply was not seen
+	failed  []*modelMessage          // complete, but refused
+	faults  []string
 }
 
 // A sessionReply is one reply of one or more lines.

@@ -200,6 +200,7 @@ func (h *sessionHost) check(t *testing.T, m *sessionModel) {
 	if err != nil {
 		t.Error(err)
 	}
+	m.name(h.mu.called)
 	delivered := map[string]int{}
 	for _, msg := range h.mu.delivered {
 		delivered[msg.id]++
@@ -218,6 +219,18 @@ func (h *sessionHost) check(t *testing.T, m *sessionModel) {
 	for id, want := range m.want {
 		fate := verdictOf(want.rcpts, strings.Join(want.content, ""))
 		h.checkFate(t, id, fate, delivered[id], held[id])
+	}
+}
+
+// name finds the messages whose IDs were not in a reply.
+func (m *sessionModel) name(called []hostMessage) {
+	for _, want := range m.unnamed {
+		i := slices.IndexFunc(called, func(msg hostMessage) bool { return m.want[msg.id] == nil && msg.is(want) })
+		if i < 0 {
+			m.want["of an ID that was cut"] = want
+			continue
+		}
+		m.want[called[i].id] = want
 	}
 }
 
@@ -260,10 +273,19 @@ func (msg hostMessage) may(want *modelMessage) bool {
 	}
 	return slices.ContainsFunc(want.content, func(content string) bool {
 		head, ok := strings.CutSuffix(msg.content, content)
-		return ok && strings.HasPrefix(head, "X-KumoRef: ") && strings.Count(head, "Received: from ") == 1 &&
-			strings.Contains(head, " id "+msg.id) && strings.HasSuffix(head, "\r\n")
+		return ok && traceFields.MatchString(head) && strings.Contains(head, " id "+msg.id)
 	})
 }
+
+// traceFields is what stands above the content.
+var traceFields = regexp.MustCompile(`^X-KumoRef: [A-Za-z0-9+/=]+(\r\n\t[A-Za-z0-9+/=]+)*\r\nReceived: from [^\r\n ]+` +
+	`\r\n\tby mx\.example\.com with (SMTP|ESMTPA?|LMTPA?) id [0-9a-f]{32}(\r\n\tfor <[^\r\n]+>)?;\r\n\t[^\r\n]+ \+0000\r\n$`)
+
+// Content at the limits of bit 4: a line, and the whole.
+var (
+	sixty   = strings.Repeat("y", 60) + "\r\n"
+	hundred = strings.Repeat("y", 36) + "\r\n" + sixty
+)
 
 var sessionSeeds = []sessionSeed{
 	{0, "EM1R0Dl0l1l2.Q"},
@@ -296,4 +318,11 @@ var sessionSeeds = []sessionSeed{
 	{6, "LM1R0R1R2R0Dl0.B00Q"},
 	{0, "EM1M2R0M1ED.rM6RaD.MaRdDl0.Q"},
 	{0, "EM9R0DB10M9R0B00Ba1Q"},
+	{0, "EM1" + strings.Repeat("R0R2", 10) + "R0Dl0.Q"},
+	{4, "EM1" + strings.Repeat("R0R2", 10) + "R0Dl0.Q"},
+	{16, "EM1R0Dl6l0.M0R0D" + sixty + ".M0R0Dy" + sixty + ".M0R0D." + sixty + ".Q"},
+	{16, "EM1R0D" + hundred + ".M0R0Dy" + hundred + ".M0R0B00B0nM0R0D." + hundred + ".Q"},
+	{0, "EM1R0B50|!"},
+	{0, "EM1R0B50s7"},
+	{1, "EM1R0B00|B50!"},
 }
