@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,25 +22,42 @@ const (
 )
 
 // resolve checks opts and fills in the defaults. In the result zero numbers
-// mean none.
+// mean none, but for Limits.Memory, which stays as it is, and the fields of
+// Overrides, where they mean unchanged. No prefix is of IPv4 in IPv6.
 func resolve(opts *Options) (Options, error) {
 	var o Options
 	if opts != nil {
 		o = *opts
 	}
-	for _, check := range []func(*Options) error{checkSupported, checkAddr, checkTLS, checkAuth, checkTrace} {
-		if err := check(&o); err != nil {
-			return o, err
-		}
+	if err := checkSupported(&o); err != nil {
+		return o, err
 	}
-	o.Limits = o.Limits.resolve()
+	return o, o.complete()
+}
+
+// complete is resolve in place.
+func (o *Options) complete() error {
 	if o.Batch == nil {
 		o.Batch = queue.PerRecipient
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return o, resolveNames(&o)
+	o.Limits = o.Limits.resolve()
+	for _, check := range []func(*Options) error{
+		checkAddr, checkTLS, checkAuth, checkDeferredSpool, checkNetworks, checkProxy, resolveNames, resolveOverrides,
+	} {
+		if err := check(o); err != nil {
+			return err
+		}
+	}
+	if err := checkLineEndings("Options", o.InvalidLineEndings); err != nil {
+		return err
+	}
+	if o.InvalidLineEndings == 0 {
+		o.InvalidLineEndings = Deny
+	}
+	return resolveTrace("Options", &o.Trace)
 }
 
 // resolveNames fills in and checks what stands in the greeting.
@@ -51,14 +69,25 @@ func resolveNames(o *Options) error {
 		}
 		o.Hostname = name
 	}
-	if !isDomain(o.Hostname) {
-		return fmt.Errorf("smtpserver: Options.Hostname %q: want a domain or an address literal", o.Hostname)
-	}
 	if o.Banner == "" {
 		o.Banner = defaultBanner
 	}
-	if len(o.Banner) > maxBanner || !isPrintable(o.Banner) {
-		return fmt.Errorf("smtpserver: Options.Banner: want at most %d printable ASCII characters on one line", maxBanner)
+	if err := checkHostname("Options", o.Hostname); err != nil {
+		return err
+	}
+	return checkBanner("Options", o.Banner)
+}
+
+func checkHostname(where, s string) error {
+	if !isDomain(s) {
+		return fmt.Errorf("smtpserver: %s.Hostname %q: want a domain or an address literal", where, s)
+	}
+	return nil
+}
+
+func checkBanner(where, s string) error {
+	if len(s) > maxBanner || !isPrintable(s) {
+		return fmt.Errorf("smtpserver: %s.Banner: want at most %d printable ASCII characters on one line", where, maxBanner)
 	}
 	return nil
 }
@@ -118,11 +147,18 @@ func checkExposure(o *Options, addr net.Addr) error {
 }
 
 func exposure(o *Options, addr string, local bool) error {
-	if local || len(o.RelayHosts) > 0 || o.Auth.Password != nil || verifiesClients(o.TLS.Config) {
+	if local || o.namesRelayHosts() || o.Auth.Password != nil || verifiesClients(o.TLS.Config) {
 		return nil
 	}
 	return fmt.Errorf("smtpserver: %s can be reached from other machines, and this listener accepts mail before it is looked at: "+
 		"set Options.RelayHosts, Options.Auth or client certificates in Options.TLS to say who is trusted, or listen on loopback", addr)
+}
+
+// namesRelayHosts reports whether somebody may relay by address. Whom Proxy
+// believes is no matter: who comes through them is not trusted by that.
+func (o *Options) namesRelayHosts() bool {
+	return len(o.RelayHosts) > 0 ||
+		slices.ContainsFunc(o.Overrides, func(v Override) bool { return len(v.RelayHosts) > 0 })
 }
 
 func verifiesClients(c *tls.Config) bool {
@@ -151,21 +187,85 @@ func checkAuth(o *Options) error {
 	return nil
 }
 
-func checkTrace(o *Options) error {
-	if o.Trace.HeaderName == "" {
-		o.Trace.HeaderName = "X-KumoRef"
-	}
-	for _, c := range []byte(o.Trace.HeaderName) {
-		if c <= ' ' || c >= 0x7f || c == ':' {
-			return fmt.Errorf("smtpserver: Options.Trace.HeaderName %q is not the name of a header field", o.Trace.HeaderName)
-		}
-	}
-	if len(o.Trace.HeaderName) > 76 {
-		return fmt.Errorf("smtpserver: Options.Trace.HeaderName: %d characters are too many, want at most 76", len(o.Trace.HeaderName))
+func checkDeferredSpool(o *Options) error {
+	if o.DeferredSpool && !o.DeferredQueue {
+		return errors.New("smtpserver: Options.DeferredSpool without DeferredQueue has no effect: set both, or neither")
 	}
 	return nil
 }
 
+func checkProxy(o *Options) error {
+	if o.Proxy.Require && len(o.Proxy.From) == 0 {
+		return errors.New("smtpserver: Options.Proxy.Require without From has no effect: say in From which networks the proxies are in")
+	}
+	return nil
+}
+
+// checkNetworks puts all networks into the form that addresses are compared in.
+func checkNetworks(o *Options) error {
+	for _, list := range []struct {
+		name     string
+		prefixes *[]netip.Prefix
+	}{
+		{"Options.RelayHosts", &o.RelayHosts},
+		{"Options.Proxy.From", &o.Proxy.From},
+		{"Options.Proxy.XClient", &o.Proxy.XClient},
+	} {
+		if err := resolvePrefixes(list.name, list.prefixes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resolvePrefixes replaces a list of prefixes by what resolvePrefix makes of them.
+func resolvePrefixes(where string, list *[]netip.Prefix) error {
+	*list = slices.Clone(*list) // nil stays nil, empty empty
+	for i := range *list {
+		if err := resolvePrefix(fmt.Sprintf("%s[%d]", where, i), &(*list)[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resolvePrefix masks p, and makes a prefix of IPv4 out of one of IPv4 in IPv6.
+func resolvePrefix(where string, p *netip.Prefix) error {
+	if p.IsValid() && p.Addr().Is4In6() {
+		*p = netip.PrefixFrom(p.Addr().Unmap(), max(p.Bits()-96, -1))
+	}
+	if !p.IsValid() {
+		return fmt.Errorf("smtpserver: %s is not a valid prefix: make it with netip.ParsePrefix or Addr.Prefix", where)
+	}
+	*p = p.Masked()
+	return nil
+}
+
+func checkLineEndings(where string, e LineEndings) error {
+	if e < 0 || e > Fix {
+		return fmt.Errorf("smtpserver: %s.InvalidLineEndings is %d: want Deny, Allow or Fix", where, e)
+	}
+	return nil
+}
+
+// resolveTrace fills in and checks the name of the supplemental field.
+func resolveTrace(where string, t *Trace) error {
+	if t.HeaderName == "" {
+		t.HeaderName = "X-KumoRef"
+	}
+	for _, c := range []byte(t.HeaderName) {
+		if c <= ' ' || c >= 0x7f || c == ':' {
+			return fmt.Errorf("smtpserver: %s.Trace.HeaderName %q is not the name of a header field", where, t.HeaderName)
+		}
+	}
+	if len(t.HeaderName) > 76 {
+		return fmt.Errorf("smtpserver: %s.Trace.HeaderName: %d characters are too many, want at most 76", where, len(t.HeaderName))
+	}
+	return nil
+}
+
+// resolve fills in the defaults; zero means none then. The default of Memory is
+// not known here.
 func (l Limits) resolve() Limits {
 	return Limits{
 		Connections:        orDefault(l.Connections, 32768),
@@ -176,6 +276,10 @@ func (l Limits) resolve() Limits {
 		Errors:             orDefault(l.Errors, 20),
 		Hops:               orDefault(l.Hops, 100),
 		MessageSize:        orDefault(l.MessageSize, 20<<20),
+		Memory:             l.Memory,
+		QueuedMessages:     orDefault(l.QueuedMessages, 0),
+		QueuedBytes:        orDefault(l.QueuedBytes, 0),
+		QueuedAge:          orDefault(l.QueuedAge, 0),
 		ClientTimeout:      orDefault(l.ClientTimeout, time.Minute),
 		DataTimeout:        orDefault(l.DataTimeout, 30*time.Minute),
 		ProcessingTimeout:  orDefault(l.ProcessingTimeout, 5*time.Minute),
