@@ -73,7 +73,7 @@ func (s *Scheduler) begin(j *job) context.Context {
 		cancel = func(cause error) { outer(cause); stop() }
 	}
 	j.cancel = cancel
-	j.message = newMessage(ctx, s.spool, j.entry, func() (spool.Body, error) { return s.spool.Open(ctx, j.entry.Body) })
+	j.message = newMessage(ctx, s.spool, j.entry, s.opener(ctx, j))
 	if timeout > 0 {
 		s.mu.Lock()
 		heap.Push(&s.mu.deadlines, j)
@@ -84,6 +84,14 @@ func (s *Scheduler) begin(j *job) context.Context {
 		}
 	}
 	return ctx
+}
+
+// opener returns what opens the body of a job as it was received.
+func (s *Scheduler) opener(ctx context.Context, j *job) func() (spool.Body, error) {
+	if kept := j.body; kept != nil {
+		return func() (spool.Body, error) { return kept.open(ctx) }
+	}
+	return func() (spool.Body, error) { return s.spool.Open(ctx, j.entry.Body) }
 }
 
 // call runs a handler and contains its panic.
@@ -120,7 +128,9 @@ func (s *Scheduler) conclude(ctx context.Context, j *job, err error) {
 	default: // the host stops, or the spool failed
 		j.message.Discard()
 		s.marks.ended(j.entry.ID)
-		s.release([]*spool.Entry{j.entry})
+		if s.saveJob(j) == nil {
+			s.release([]*spool.Entry{j.entry})
+		}
 		return
 	}
 	s.settle(j, err)

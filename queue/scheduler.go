@@ -24,6 +24,7 @@ type Scheduler struct {
 	pool     *pool
 	recorder *recorder
 	clock    clockWatch
+	kept     keeper
 
 	wake   chan struct{} // the state changed in a way that the loop must see
 	failed chan error    // what ended the spool
@@ -125,6 +126,10 @@ func (s *Scheduler) Reconfigure() {
 // handlers, stops, and returns that error: it wraps [spool.ErrFailed],
 // [spool.ErrFenced] or [spool.ErrClosed]. A Scheduler runs once.
 //
+// What [Transaction.Keep] has left in memory is stored on a stop. If that does
+// not succeed within StopTimeout, or because the spool failed, the error of Run is
+// an [ErrNotSaved] that says how many messages were not saved; their IDs are logged.
+//
 // On a stop running handlers first may finish; those that are still running
 // after half of StopTimeout have their contexts cancelled, and their messages
 // stay as they were, due at once and without an attempt counted. A handler
@@ -143,9 +148,10 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	s.mu.Unlock()
 
 	s.recorder.open()
+	s.kept.setOpen(true)
 	err := s.loop(ctx)
 	s.stop(err)
-	return err
+	return s.abandonKept(err)
 }
 
 // stop ends everything that Run began. Its phases share StopTimeout.
@@ -158,7 +164,9 @@ func (s *Scheduler) stop(cause error) {
 	total := s.opts.StopTimeout
 	begin := time.Now()
 	until := func(part time.Duration) bool { return s.drained(time.Until(begin.Add(part))) }
+	s.kept.setOpen(false)
 	s.pool.run(func() { s.release(waiting) })
+	s.startSaving(nil)
 	s.pool.close()
 	if cause == nil && until(total/2) {
 		s.cancelJobs(ErrStopped)

@@ -30,6 +30,7 @@ type setup struct {
 	opts     Options
 	handlers map[string]Handler
 	sp       *spool.Memory
+	wrap     func(*spool.Memory) spool.Spool
 }
 
 // start makes and runs a scheduler. It is stopped at the end of the test, and
@@ -46,8 +47,12 @@ func start(t *testing.T, inject Handler, with ...setup) *world {
 	w := &world{t: t, sp: c.sp, done: make(chan error, 1)}
 	c.opts.Record = w.record
 	c.opts.Logger = testLogger(t)
+	var sp spool.Spool = w.sp
+	if c.wrap != nil {
+		sp = c.wrap(w.sp)
+	}
 	var err error
-	if w.sched, err = NewScheduler(w.sp, inject, &c.opts); err != nil {
+	if w.sched, err = NewScheduler(sp, inject, &c.opts); err != nil {
 		t.Fatal(err)
 	}
 	for pattern, h := range c.handlers {

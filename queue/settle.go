@@ -34,15 +34,18 @@ func (s *Scheduler) settle(j *job, err error) *spool.Entry {
 	if v.kind == success {
 		o, failure := s.succeed(j.message)
 		if failure == nil {
-			failure = s.carryOut(o)
+			failure = s.carryOutFor(j, o)
 		}
 		if failure == nil {
-			s.handOver(o.kept())
+			s.handOver(o.kept(), nil)
 		}
 		if failure == nil || s.lost(failure) {
 			return nil
 		}
 		v = classify(failure)
+	}
+	if s.saveJob(j) != nil {
+		return nil
 	}
 	s.mu.Lock()
 	overdue := j.overdue
@@ -198,9 +201,7 @@ func (s *Scheduler) carryOut(o outcome) error {
 		s.log.Error("queue: an outcome could not be stored", "id", o.unit[0].Entry.ID, "error", err)
 		return err
 	}
-	for _, r := range o.records {
-		s.recorder.write(r)
-	}
+	s.recordAll(o.records)
 	if o.entry != nil && o.entry.State == spool.Final {
 		s.finish(o.entry)
 	}
@@ -210,6 +211,26 @@ func (s *Scheduler) carryOut(o outcome) error {
 		}
 	}
 	return nil
+}
+
+func (s *Scheduler) recordAll(records []Record) {
+	for _, r := range records {
+		s.recorder.write(r)
+	}
+}
+
+// carryOutFor is carryOut for the success of a job whose message may not be
+// stored. Where nothing of it remains it never is.
+func (s *Scheduler) carryOutFor(j *job, o outcome) error {
+	if len(o.unit) == 1 && o.unit[0].Op == spool.Remove && s.endKept(s.hard, j.body, j.entry) {
+		s.recordAll(o.records)
+		return nil
+	}
+	if err := s.saveJob(j); err != nil {
+		return err
+	}
+	o.unit[0].Entry.Rev = j.entry.Rev
+	return s.carryOut(o)
 }
 
 // due has a stored entry claimed when it falls due.

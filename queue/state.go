@@ -63,6 +63,7 @@ type queueState struct {
 // A job is an entry in memory that this process owns.
 type job struct {
 	entry *spool.Entry
+	body  *keptBody // what the entry is stored with first; nil: it is stored
 	queue *queueState
 	size  int64
 	at    time.Time // its place in the heap it is in
@@ -106,15 +107,16 @@ func (s *Scheduler) forget(q *queueState) {
 }
 
 // enqueue takes an owned entry into memory. mu is held.
-func (s *Scheduler) enqueue(q *queueState, e *spool.Entry, notBefore time.Time) {
+func (s *Scheduler) enqueue(q *queueState, e *spool.Entry, notBefore time.Time) *job {
 	j := &job{entry: e, queue: q, size: entrySize(e), at: notBefore}
 	s.mu.bytes += j.size
 	if notBefore.IsZero() {
 		q.ready = append(q.ready, j)
-		return
+		return j
 	}
 	q.later++
 	heap.Push(&s.mu.later, j)
+	return j
 }
 
 // dispatch starts jobs of q in free slots. mu is held.
@@ -195,10 +197,10 @@ func (s *Scheduler) takeWaiting() []*spool.Entry {
 	return entries
 }
 
-// handOver takes messages that were just stored and are owned: in memory, if
-// they are due, a slot is free and nothing waits before them, else back to the
-// spool.
-func (s *Scheduler) handOver(entries []*spool.Entry) {
+// handOver takes messages that were just stored and are owned, or that body
+// keeps: in memory, if they are due, a slot is free and nothing waits before
+// them, else back to the spool.
+func (s *Scheduler) handOver(entries []*spool.Entry, body *keptBody) {
 	var back []*spool.Entry
 	s.mu.Lock()
 	for _, e := range entries {
@@ -213,10 +215,14 @@ func (s *Scheduler) handOver(entries []*spool.Entry) {
 			back = append(back, e)
 			continue
 		}
-		s.enqueue(q, e, time.Time{})
+		s.enqueue(q, e, time.Time{}).body = body
 		s.dispatch(q)
 	}
 	s.mu.Unlock()
+	if body != nil {
+		s.handBack(body, back)
+		return
+	}
 	s.release(back)
 }
 

@@ -17,6 +17,8 @@ type Stats struct {
 	Running   int   // handlers running, overdue ones included
 	Overdue   int   // handlers running past their deadline
 	Unrouted  int64 // in queues that have no handler
+	Kept      int64 // accepted by Transaction.Keep and not stored: what a crash loses
+	KeptBytes int64 // their bodies, and about what is known of them
 
 	// OldestWaiting is when the longest waiting message in the spool was
 	// received, or a time before that; zero if there is none.
@@ -94,7 +96,11 @@ func (q *QueueStats) count(info spool.QueueInfo) {
 
 // sum adds a queue to the totals. Scheduled came in as all that is queued.
 func (st *Stats) sum(q *QueueStats) {
-	q.Scheduled = max(q.Scheduled-q.Ready-int64(q.Running), 0)
+	running := int64(q.Running)
+	if q.Name == Deferred {
+		running = max(running-st.Kept, 0) // those are not in the spool
+	}
+	q.Scheduled = max(q.Scheduled-q.Ready-running, 0)
 	st.Ready += q.Ready
 	st.Scheduled += q.Scheduled
 	st.Held += q.Held
@@ -116,6 +122,7 @@ func (s *Scheduler) counts() Stats {
 			st.Outcomes[t] = v
 		}
 	}
+	st.Kept, st.KeptBytes = s.kept.counts()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.Overdue, st.Damaged = s.mu.overdue, s.mu.damaged

@@ -17,18 +17,21 @@ var ErrRecordsFull = errors.New("queue: too many records wait to be taken")
 // A Transaction takes in one body and makes messages of it (RFC 5321, section
 // 3.3). It is how a protocol server hands mail to a Scheduler; a host that has
 // mail from elsewhere calls [Scheduler.Submit]. The order of calls is Begin, Write,
-// then Commit or Inject, then HandOver or Revoke; Abort at any time, and always
-// at the end. It is not for concurrent use.
+// then Commit, Keep or Inject, then HandOver or Revoke; Abort at any time, and
+// always at the end. It is not for concurrent use.
 type Transaction struct {
 	s      *Scheduler
 	writer spool.Writer
-	stored []*spool.Entry // committed and owned, not yet handed over
+	size   int64
+	stored []*spool.Entry // accepted and owned, not yet handed over
+	body   *keptBody      // the Writer in the hands of the scheduler; nil: it is not
 	after  []Record       // to be recorded then
 	done   bool
 }
 
 // Ready says whether messages can be accepted at the moment: nil,
-// [ErrRecordsFull], or the Health of the spool. It is cheap and never blocks.
+// [ErrRecordsFull], the Health of the spool, or why messages that were accepted
+// by [Transaction.Keep] cannot be stored. It is cheap and never blocks.
 func (s *Scheduler) Ready() error {
 	if err := s.spool.Health(); err != nil {
 		return err
@@ -36,7 +39,7 @@ func (s *Scheduler) Ready() error {
 	if s.recorder.full() {
 		return ErrRecordsFull
 	}
-	return nil
+	return s.kept.failure()
 }
 
 // Begin starts a Transaction. size is a hint of how long the body will be, 0 if
@@ -53,10 +56,22 @@ func (s *Scheduler) Begin(ctx context.Context, size int64) (*Transaction, error)
 }
 
 // Write appends to the body, with the errors of [spool.Writer].
-func (t *Transaction) Write(p []byte) (int, error) { return t.writer.Write(p) }
+func (t *Transaction) Write(p []byte) (int, error) {
+	if t.body != nil {
+		return 0, errors.New("queue: Transaction: Write after Keep")
+	}
+	n, err := t.writer.Write(p)
+	t.size += int64(n)
+	return n, err
+}
 
 // Open reads what was written so far.
-func (t *Transaction) Open() (spool.Body, error) { return t.writer.Open() }
+func (t *Transaction) Open() (spool.Body, error) {
+	if t.body != nil {
+		return t.body.open(context.Background())
+	}
+	return t.writer.Open()
+}
 
 // Commit makes the body and one message per entry durable in the queue
 // [Deferred], all or none. It returns nil only when they survive the loss of
@@ -70,13 +85,61 @@ func (t *Transaction) Commit(ctx context.Context, entries ...*spool.Entry) error
 	if err := t.begin(entries); err != nil {
 		return err
 	}
+	return t.commit(ctx, entries)
+}
+
+func (t *Transaction) commit(ctx context.Context, entries []*spool.Entry) error {
 	if err := t.writer.Commit(ctx, entries...); err != nil {
 		return fmt.Errorf("queue: storing %d messages: %w", len(entries), err)
 	}
+	t.accept(entries)
+	return nil
+}
+
+// accept notes what HandOver hands over and records.
+func (t *Transaction) accept(entries []*spool.Entry) {
 	t.stored, t.done = entries, true
 	for _, e := range entries {
 		t.after = append(t.after, t.s.reception(e))
 	}
+}
+
+// Keep is Commit, but for that it may leave the body and its messages in memory:
+// a message is then stored only if the inject callback fails, rejects, drops or
+// holds it, if its success binds it for another queue, if no slot is free for it,
+// or when the scheduler stops; the messages of one body are stored together.
+// What the callback ends by its success never is.
+//
+// What is in memory when the process dies, or the machine, is lost although
+// Keep returned nil: at most its Reception record is left of it. A loss
+// that Run notices is an [ErrNotSaved] in its error. As long as the spool does not
+// take a message it stays in memory and storing it is tried again, its
+// callback is not called again, and [Scheduler.Ready] answers the reason.
+//
+// Keep does what Commit does, with its guarantee, for a body of more than 1 MiB,
+// when it would have more than 64 MiB in memory, while Ready answers an error,
+// while the scheduler has no slot free or messages waiting before these, and
+// when it does not run. Stats tells what is in memory.
+//
+// Keep itself does not wait for the disk. The entries must not be changed
+// afterwards, and messages for which neither HandOver nor Revoke is called are
+// stored when the scheduler stops.
+func (t *Transaction) Keep(ctx context.Context, entries ...*spool.Entry) error {
+	if err := t.begin(entries); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("queue: keeping %d messages: %w", len(entries), context.Cause(ctx))
+	}
+	if !t.s.keeps(t.size, entries) {
+		return t.commit(ctx, entries)
+	}
+	b := newKeptBody(t.writer, t.size, entries)
+	if !t.s.kept.add(b) {
+		return t.commit(ctx, entries)
+	}
+	t.body = b
+	t.accept(entries)
 	return nil
 }
 
@@ -107,7 +170,8 @@ func (t *Transaction) begin(entries []*spool.Entry) error {
 
 // HandOver ends a Transaction that was answered with success: it records the
 // receptions and gives the messages to the scheduler. It does not wait for the
-// records. Without it the messages are found when the spool is next opened.
+// records; of messages that Keep left in memory it stores those that find no slot.
+// Without it the messages are found when the spool is next opened.
 func (t *Transaction) HandOver() {
 	entries := t.stored
 	t.stored = nil
@@ -115,7 +179,7 @@ func (t *Transaction) HandOver() {
 		t.s.recorder.post(r)
 	}
 	t.after = nil
-	t.s.handOver(entries)
+	t.s.handOver(entries, t.body)
 }
 
 // Revoke ends a Transaction that was committed but not answered with success: it
@@ -123,6 +187,15 @@ func (t *Transaction) HandOver() {
 // recorded as received: a message too many is better than one too few.
 func (t *Transaction) Revoke(ctx context.Context) error {
 	if len(t.stored) == 0 {
+		return nil
+	}
+	stored, err := t.unkeep(ctx)
+	if err != nil {
+		t.HandOver()
+		return err
+	}
+	if !stored {
+		t.stored, t.after = nil, nil
 		return nil
 	}
 	unit := make(spool.Unit, len(t.stored))
@@ -137,8 +210,28 @@ func (t *Transaction) Revoke(ctx context.Context) error {
 	return nil
 }
 
-// Abort discards a body that was not committed.
-func (t *Transaction) Abort() { t.writer.Abort() }
+// unkeep ends what Keep has left in memory, and reports whether there is
+// something to be removed from the spool.
+func (t *Transaction) unkeep(ctx context.Context) (stored bool, err error) {
+	switch {
+	case t.body == nil:
+		return true, nil
+	case t.s.endKept(ctx, t.body, t.stored...):
+		return false, nil
+	}
+	// The scheduler has stored it, or has tried to, because it stops.
+	if err := t.s.saveOnce(ctx, t.body); err != nil {
+		return false, fmt.Errorf("queue: removing %d messages whose sender was told to try again: %w", len(t.stored), err)
+	}
+	return true, t.body.revise(ctx, t.stored...)
+}
+
+// Abort discards a body that was neither committed nor kept.
+func (t *Transaction) Abort() {
+	if t.body == nil {
+		t.writer.Abort()
+	}
+}
 
 // reception is the record of a message that was just accepted.
 func (s *Scheduler) reception(e *spool.Entry) Record {

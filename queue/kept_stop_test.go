@@ -1,0 +1,154 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+// At a stop everything that is in memory is stored, and found afterwards.
+func TestKeepStop(t *testing.T) {
+	for name, handler := range map[string]Handler{
+		"waits for its context": func(ctx context.Context, _ *Message) error { <-ctx.Done(); return nil },
+		"does not return":       func(context.Context, *Message) error { time.Sleep(time.Hour); return nil },
+		"fails meanwhile":       func(context.Context, *Message) error { time.Sleep(time.Second); return errors.New("down") },
+		"rejects meanwhile":     func(context.Context, *Message) error { time.Sleep(time.Second); return Reject(550, "no") },
+		"succeeds meanwhile":    func(context.Context, *Message) error { time.Sleep(time.Second); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := startKept(t, handler, setup{})
+				w.accept("a@example.com", "b@example.com")
+				between, _ := w.keep("c@example.com")
+				begin := time.Now()
+				if err := w.shutdown(); err != nil {
+					t.Fatalf("Run: %v", err)
+				}
+				if took := time.Since(begin); took > 10*time.Second {
+					t.Errorf("the stop took %v, want at most StopTimeout", took)
+				}
+				if n := w.ledger.insertions(); n != 3 {
+					t.Errorf("%d messages were stored, want 3", n)
+				}
+				between.HandOver()
+				time.Sleep(2 * time.Hour) // until what was abandoned has returned
+				synctest.Wait()
+
+				sp := w.sp.Reopen()
+				w2 := startKept(t, func(context.Context, *Message) error { return nil }, setup{sp: sp})
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				types := w.types() + " " + w2.types()
+				if n := strings.Count(types, "Delivery") + strings.Count(types, "Bounce"); n != 3 {
+					t.Errorf("records %s, want one end of each message", types)
+				}
+				if n := len(w2.entries()); n != 0 {
+					t.Errorf("%d entries are left", n)
+				}
+			})
+		})
+	}
+}
+
+// Run says how many messages it could not store, and why.
+func TestKeepNotSaved(t *testing.T) {
+	tests := []struct {
+		name  string
+		fault func(m *spool.Memory)
+		stop  bool // the host stops; else the fault ends Run
+		want  error
+	}{
+		{name: "full", fault: func(m *spool.Memory) { m.SetFull(true) }, stop: true, want: spool.ErrFull},
+		{name: "failed", fault: (*spool.Memory).FailSync, want: spool.ErrFailed},
+		{name: "session lost", fault: (*spool.Memory).LoseSession, want: spool.ErrFenced},
+		{name: "slow", fault: func(m *spool.Memory) { m.SetDelay(time.Hour) }, stop: true, want: ErrNotSaved},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var cancelled atomic.Int32
+				w := startKept(t, func(ctx context.Context, m *Message) error {
+					<-ctx.Done()
+					cancelled.Add(1)
+					return nil
+				}, setup{})
+				w.accept("a@example.com", "b@example.com")
+				between, _ := w.keep("c@example.com")
+				tt.fault(w.sp)
+				if !tt.stop {
+					_, _ = w.sched.Submit(t.Context(), spool.Envelope{Recipients: []spool.Recipient{{Address: "d@example.com"}}}, nil, strings.NewReader(mail))
+					time.Sleep(time.Minute)
+				}
+				begin := time.Now()
+				err := w.shutdown()
+				if !errors.Is(err, tt.want) || !errors.Is(err, ErrNotSaved) || !strings.Contains(err.Error(), "3 of them") {
+					t.Errorf("Run: %v, want %v and 3 messages not saved", err, tt.want)
+				}
+				if took := time.Since(begin); took > 10*time.Second {
+					t.Errorf("the stop took %v, want at most StopTimeout", took)
+				}
+				if n := cancelled.Load(); n != 2 {
+					t.Errorf("%d handlers were cancelled, want 2", n)
+				}
+				between.HandOver()
+				between.Abort()
+				time.Sleep(2 * time.Hour)
+				synctest.Wait()
+				if types := w.types(); strings.Contains(types, "Delivery") {
+					t.Errorf("records %s: a message that was not processed is delivered", types)
+				}
+			})
+		})
+	}
+}
+
+// A message that its callback has ended is not among what was not saved.
+func TestKeepEndsWithoutSpool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := startKept(t, func(context.Context, *Message) error { time.Sleep(time.Second); return nil }, setup{})
+		w.accept("a@example.com")
+		w.sp.SetFull(true)
+		if err := w.shutdown(); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		w.wantTypes("Reception Delivery")
+	})
+}
+
+// A crash loses what is in memory, as documented, and nothing else.
+func TestKeepCrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		defer close(hang)
+		w := startKept(t, func(_ context.Context, m *Message) error {
+			if m.Envelope.Recipients[0].Address == "bad@example.com" {
+				return errors.New("down")
+			}
+			<-hang
+			return nil
+		}, setup{})
+		lost := w.accept("a@example.com")
+		stored := w.accept("b@example.com", "bad@example.com")
+		sp := w.sp.Crash()
+		synctest.Wait()
+		w2 := startKept(t, func(context.Context, *Message) error { return nil }, setup{sp: sp})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		ends := map[spool.ID]int{}
+		for _, r := range w2.records {
+			ends[r.ID]++
+		}
+		if len(ends) != 2 || ends[stored[0].ID] != 1 || ends[stored[1].ID] != 1 || ends[lost[0].ID] != 0 {
+			t.Errorf("ends after the crash: %v, want one of each message that was stored", ends)
+		}
+		if err := w.shutdown(); !errors.Is(err, ErrNotSaved) { // the ghost of the dead process
+			t.Errorf("Run: %v, want ErrNotSaved", err)
+		}
+	})
+}
