@@ -208,6 +208,46 @@ func (r *pathReader) read(path string, smtputf8 bool) (string, error) {
 	return <-r.from, r.client.Reset()
 }
 
+// TestPaths says what becomes of a path on its way through soundPath, go-smtp and
+// mailbox. That go-smtp accepts all of these is why it does not suffice.
+func TestPaths(t *testing.T) {
+	server := newPathReader(t)
+	for _, tt := range []struct{ path, want string }{ // without want it is refused
+		{"a@b.example", "a@b.example"},
+		{`"a"@b.example`, "a@b.example"},
+		{`"a b"@b.example`, `"a b"@b.example`},
+		{`"\a\"\\"@b.example`, `"a\"\\"@b.example`},
+		{`"a@b"@c.example`, `"a@b"@c.example`},
+		{"a@b@c.example", ""},
+		{"@x.example,@y.example:a@b.example", "a@b.example"},
+		{"@x.example:a@b@c.example", ""},
+		{"a..b@c.example", `"a..b"@c.example`},
+		{"a@b..example", ""},
+		{"a@b.example.", ""},
+		{"a@-", ""},
+		{"a@[IPv6:::1]", "a@[IPv6:::1]"},
+		{"a@[IPv6:::1", ""},
+		{`a@b"c`, ""},
+		{"a@b,c@d", ""},
+		{"a@<b", ""},
+		{"a@b;c", ""},
+	} {
+		read, err := server.read(tt.path, false)
+		if err != nil {
+			t.Errorf("go-smtp refuses <%s>: %v", tt.path, err)
+			server.client.Reset()
+			continue
+		}
+		got, ok := mailbox(read, false)
+		if !ok || !soundPath([]byte("MAIL FROM:<"+tt.path+">\r\n")) {
+			got = ""
+		}
+		if got != tt.want {
+			t.Errorf("<%s> became %q, want %q", tt.path, got, tt.want)
+		}
+	}
+}
+
 // FuzzMailbox: what mailbox returns can be put into a path, where go-smtp reads it
 // as the same address.
 func FuzzMailbox(f *testing.F) {

@@ -64,7 +64,7 @@ func (o *Options) complete() error {
 func resolveNames(o *Options) error {
 	if o.Hostname == "" {
 		name, err := os.Hostname()
-		if err != nil || !isDomain(name) {
+		if err != nil || !validDomain(name, false) {
 			name = "localhost"
 		}
 		o.Hostname = name
@@ -79,7 +79,7 @@ func resolveNames(o *Options) error {
 }
 
 func checkHostname(where, s string) error {
-	if !isDomain(s) {
+	if !validDomain(s, false) {
 		return fmt.Errorf("smtpserver: %s.Hostname %q: want a domain or an address literal", where, s)
 	}
 	return nil

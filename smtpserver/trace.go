@@ -112,11 +112,6 @@ func isDomainChar(c rune) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.ContainsRune("-._:[]", c)
 }
 
-// isDomain reports whether s can stand in a greeting.
-func isDomain(s string) bool {
-	return s != "" && len(s) <= 255 && strings.IndexFunc(s, func(c rune) bool { return !isDomainChar(c) }) < 0
-}
-
 func isPrintable(s string) bool {
 	return strings.IndexFunc(s, func(c rune) bool { return c < ' ' || c > '~' }) < 0
 }
