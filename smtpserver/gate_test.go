@@ -1,7 +1,6 @@
 package smtpserver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +40,7 @@ func TestFull(t *testing.T) {
 	h.sp.SetFull(false)
 	wantPrefix(t, c.data(plain, "a@example.org"), "250")
 	h.next()
-	for _, line := range []string{"accepts no messages", "accepts messages again"} {
+	for _, line := range []string{"smtp gate closed", "smtp gate opened"} {
 		if n := strings.Count(h.logs.String(), line); n != 2 {
 			t.Errorf("the log says %d times %q, want 2:\n%s", n, line, h.logs)
 		}
@@ -56,36 +55,6 @@ func TestFailed(t *testing.T) {
 	wantPrefix(t, c.data(plain, "a@example.org"), "451 4.3.0")
 	c.cmd("MAIL FROM:<>", "451 4.3.0")
 	h.dial().want("421 4.3.0")
-}
-
-func TestGate(t *testing.T) {
-	var now error
-	var log bytes.Buffer
-	g := &gate{ready: func() error { return now }, logger: slog.New(slog.NewTextHandler(&log, nil))}
-	for _, tt := range []struct{ is, check, connect error }{
-		{nil, nil, nil},
-		{queue.ErrRecordsFull, queue.ErrRecordsFull, nil},
-		{spool.ErrFull, spool.ErrFull, nil},
-		{spool.ErrFailed, spool.ErrFailed, spool.ErrFailed},
-		{nil, nil, nil},
-	} {
-		now = tt.is
-		for range 3 {
-			if err := g.check(); err != tt.check {
-				t.Errorf("%v: check says %v", tt.is, err)
-			}
-			if err := g.connect(); err != tt.connect {
-				t.Errorf("%v: connect says %v", tt.is, err)
-			}
-		}
-	}
-	if n := strings.Count(log.String(), "\n"); n != 4 {
-		t.Errorf("%d lines of log, want one per change:\n%s", n, &log)
-	}
-	g.drain()
-	if err := g.connect(); !errors.Is(err, errDraining) {
-		t.Errorf("draining: %v", err)
-	}
 }
 
 func TestIdleTimeout(t *testing.T) {

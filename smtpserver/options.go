@@ -224,20 +224,24 @@ type Limits struct {
 	// Defaults to 20 MiB.
 	MessageSize int64
 
-	// Memory is how many bytes of memory the process may use, those that the
-	// garbage collector found alive last; beyond it, MAIL and DATA are answered
-	// 452 4.3.1.
+	// Memory is how many bytes of memory the process may use: those that the
+	// garbage collector found alive last, and stacks; beyond it, MAIL and DATA are
+	// answered 452 4.3.1. It is looked at once a second; that there is less again
+	// is known after the next collection, which an idle process does every two
+	// minutes.
 	// Defaults to three quarters of GOMEMLIMIT (runtime/debug.SetMemoryLimit), to
 	// none if that is not set.
 	Memory int64
 
 	// QueuedMessages is how many messages may be in the spool, in all queues and
-	// states; beyond it, MAIL and DATA are answered 452 4.3.1.
+	// states; with that many, MAIL and DATA are answered 452 4.3.1. This limit and
+	// the next two are checked once a second: what comes between two checks, and
+	// what is on its way, is accepted.
 	// Defaults to none.
 	QueuedMessages int64
 
-	// QueuedBytes is how many bytes they may have together; beyond it, MAIL and
-	// DATA are answered 452 4.3.1.
+	// QueuedBytes is how many bytes they may have together, a body that several
+	// share counted for each; with that many, MAIL and DATA are answered 452 4.3.1.
 	// Defaults to none.
 	QueuedBytes int64
 

@@ -38,11 +38,21 @@ func (r *reply) smtp() *smtp.SMTPError {
 
 // Replies that are the same every time.
 var (
-	replyDraining    = &reply{code: 421, enhanced: [3]int{4, 3, 2}, text: "Service shutting down, try again later", close: true}
-	replyPanic       = &reply{code: 421, enhanced: [3]int{4, 3, 0}, text: "Internal error, try again later", close: true}
-	replyTemporary   = &reply{code: 451, enhanced: [3]int{4, 3, 0}, text: "Temporary failure, try again later"}
-	replyFull        = &reply{code: 452, enhanced: [3]int{4, 3, 1}, text: "Insufficient storage, try again later"}
-	replyBusy        = &reply{code: 451, enhanced: [3]int{4, 3, 2}, text: "Too busy, try again later"}
+	replyDraining  = &reply{code: 421, enhanced: [3]int{4, 3, 2}, text: "Service shutting down, try again later", close: true}
+	replyPanic     = &reply{code: 421, enhanced: [3]int{4, 3, 0}, text: "Internal error, try again later", close: true}
+	replyTemporary = &reply{code: 451, enhanced: [3]int{4, 3, 0}, text: "Temporary failure, try again later"}
+	replyStorage   = &reply{code: 451, enhanced: [3]int{4, 3, 0}, text: "Storage failed, try again later"}
+	replyFull      = &reply{code: 452, enhanced: [3]int{4, 3, 1}, text: "Insufficient disk space, try again later"}
+	replyInodes    = &reply{code: 452, enhanced: [3]int{4, 3, 1}, text: "Insufficient inodes, try again later"}
+	replyQuota     = &reply{code: 452, enhanced: [3]int{4, 3, 1}, text: "Spool quota reached, try again later"}
+	replyMemory    = &reply{code: 452, enhanced: [3]int{4, 3, 1}, text: "Insufficient memory, try again later"}
+	replyBusy      = &reply{code: 451, enhanced: [3]int{4, 3, 2}, text: "Too busy, try again later"}
+	replyRecords   = &reply{code: 451, enhanced: [3]int{4, 3, 2}, text: "Too many log records are waiting, try again later"}
+
+	replyQueuedMessages = &reply{code: 452, enhanced: [3]int{4, 3, 1}, text: "Too many messages are queued, try again later"}
+	replyQueuedBytes    = &reply{code: 452, enhanced: [3]int{4, 3, 1}, text: "Too many bytes are queued, try again later"}
+	replyQueuedAge      = &reply{code: 451, enhanced: [3]int{4, 3, 2}, text: "Queued messages are waiting too long, try again later"}
+
 	replyProcessing  = &reply{code: 451, enhanced: [3]int{4, 4, 5}, text: "Processing took too long, try again later"}
 	replyIdle        = &reply{code: 421, enhanced: [3]int{4, 4, 2}, text: "Timeout waiting for the client, closing connection", close: true}
 	replyLost        = &reply{code: 421, enhanced: [3]int{4, 4, 2}, text: "Connection broken, nothing was accepted", close: true}
@@ -79,12 +89,20 @@ func toReply(err error) *reply {
 		return own
 	case errors.As(err, &verdict):
 		return verdictReply(verdict)
+	case errors.Is(err, spool.ErrQuota):
+		return replyQuota
+	case errors.Is(err, spool.ErrNoInodes):
+		return replyInodes
 	case errors.Is(err, spool.ErrFull):
 		return replyFull
 	case errors.Is(err, spool.ErrTooLarge):
 		return replyTooLarge
-	case errors.Is(err, spool.ErrBusy), errors.Is(err, queue.ErrRecordsFull):
+	case errors.Is(err, queue.ErrRecordsFull):
+		return replyRecords
+	case errors.Is(err, spool.ErrBusy):
 		return replyBusy
+	case errors.Is(err, spool.ErrFailed), errors.Is(err, spool.ErrFenced):
+		return replyStorage
 	case errors.Is(err, errDraining), errors.Is(err, spool.ErrClosed):
 		return replyDraining
 	case errors.Is(err, context.DeadlineExceeded):

@@ -101,7 +101,7 @@ func (s *session) explain(err error) error {
 		return nil
 	}
 	r := toReply(err)
-	if _, own := err.(*reply); !own && r == replyTemporary {
+	if _, own := err.(*reply); !own && (r == replyTemporary || r == replyStorage) {
 		s.logger.Error("smtp transaction failed", "error", err)
 	}
 	return r

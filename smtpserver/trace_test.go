@@ -84,10 +84,14 @@ func TestReplies(t *testing.T) {
 		want string
 	}{
 		{errors.New("secret.example: no route"), "451 4.3.0 Temporary failure, try again later"},
-		{wrap(spool.ErrFull), "452 4.3.1 Insufficient storage, try again later"},
+		{wrap(spool.ErrFull), "452 4.3.1 Insufficient disk space, try again later"},
+		{wrap(spool.ErrQuota), "452 4.3.1 Spool quota reached, try again later"},
+		{wrap(spool.ErrNoInodes), "452 4.3.1 Insufficient inodes, try again later"},
 		{wrap(spool.ErrTooLarge), "552 5.3.4 Message is larger than the maximum"},
 		{wrap(spool.ErrBusy), "451 4.3.2 Too busy, try again later"},
-		{wrap(spool.ErrFailed), "451 4.3.0 Temporary failure, try again later"},
+		{wrap(queue.ErrRecordsFull), "451 4.3.2 Too many log records are waiting, try again later"},
+		{wrap(spool.ErrFailed), "451 4.3.0 Storage failed, try again later"},
+		{wrap(spool.ErrFenced), "451 4.3.0 Storage failed, try again later"},
 		{wrap(spool.ErrAmbiguous), "451 4.3.0 Temporary failure, try again later"},
 		{wrap(context.DeadlineExceeded), "451 4.4.5 Processing took too long, try again later"},
 		{wrap(errDraining), "421 4.3.2 Service shutting down, try again later"},
