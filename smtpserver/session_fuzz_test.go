@@ -48,6 +48,7 @@ func runSession(t *testing.T, conf sessionConf, data []byte) {
 	ln := newPipeListener()
 	go func() { ran <- h.sched.Run(ctx) }()
 	go func() { served <- h.l.Serve(ln) }()
+	synctest.Wait() // the Scheduler runs
 
 	c := newSessionClient(ln.dial())
 	c.play(t, h, steps(data, conf.chop))
