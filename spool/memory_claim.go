@@ -183,6 +183,7 @@ func (m *Memory) queueInfos(ctx context.Context) ([]QueueInfo, error) {
 	if err := m.readable(ctx); err != nil {
 		return nil, err
 	}
+	m.store.index.age(m.store.entries)
 	infos := make([]QueueInfo, 0, len(m.store.index.groups))
 	for key, g := range m.store.index.groups {
 		info := QueueInfo{

@@ -28,6 +28,7 @@ type memGroup struct {
 	key            memKey
 	entries, bytes int64
 	oldest         time.Time         // no later than the earliest Received
+	oldestGone     bool              // an entry received then was dropped
 	waiting        lineup[*memEntry] // those that nobody owns
 	placeInQueue   int               // or in memIndex.finals
 	placeInClass   int
@@ -84,8 +85,30 @@ func (x *memIndex) drop(e *memEntry) {
 	g := e.group
 	g.entries--
 	g.bytes -= e.Size
+	g.oldestGone = g.oldestGone || e.Received.Equal(g.oldest)
 	if g.entries == 0 {
 		delete(x.groups, g.key)
+	}
+}
+
+// age finds out the oldest entry of each group that has lost it.
+func (x *memIndex) age(entries map[ID]*memEntry) {
+	lost := make(map[*memGroup]bool)
+	for _, g := range x.groups {
+		if g.oldestGone {
+			lost[g] = true
+			g.oldestGone = false
+		}
+	}
+	if len(lost) == 0 {
+		return
+	}
+	for _, e := range entries {
+		g := e.group
+		if first := lost[g]; first || e.Received.Before(g.oldest) {
+			g.oldest = e.Received
+			delete(lost, g)
+		}
 	}
 }
 

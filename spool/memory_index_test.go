@@ -145,24 +145,29 @@ func checkIndex(t *testing.T, m *Memory) {
 	type counts struct {
 		entries int64
 		waiting int
+		oldest  time.Time
 	}
 	want := make(map[memKey]counts)
 	for _, e := range m.store.entries {
 		c := want[memKey{e.Queue, e.Class, e.State}]
 		c.entries++
+		if c.entries == 1 || e.Received.Before(c.oldest) {
+			c.oldest = e.Received
+		}
 		if e.owner == nil {
 			c.waiting++
 		}
 		want[memKey{e.Queue, e.Class, e.State}] = c
 	}
 	x := m.store.index
+	x.age(m.store.entries)
 	if len(x.groups) != len(want) {
 		t.Fatalf("%d groups, want %d", len(x.groups), len(want))
 	}
 	queues, classes, finals := map[string]int{}, map[string]int{}, 0
 	for k, c := range want {
 		g := x.groups[k]
-		if g == nil || g.entries != c.entries || len(g.waiting.items) != c.waiting {
+		if g == nil || g.entries != c.entries || len(g.waiting.items) != c.waiting || !g.oldest.Equal(c.oldest) {
 			t.Fatalf("group %v: got %+v, want %+v", k, g, c)
 		}
 		switch {

@@ -31,7 +31,8 @@
 //
 // An entry costs about 100 bytes however large it is: its record, with header,
 // metadata and envelope, stays in the index file and is read when the entry is
-// claimed. A body costs nothing. The index file is mapped into memory; its
+// claimed. A queue whose entries are of many ages costs up to 6 KiB more. A body
+// costs nothing. The index file is mapped into memory; its
 // resident pages belong to the page cache and are not heap.
 //
 // # Files

@@ -54,6 +54,7 @@ type queue struct {
 	classes map[string]*group
 	due     heap[*group]
 	pos     int32
+	ages    ages // of the entries that are Queued
 }
 
 func (q *queue) key() int64    { return q.due[0].key() } // never without a group
@@ -148,6 +149,9 @@ func (x *index) put(it item, queue, class []byte) {
 	}
 	t.entries++
 	t.bytes += it.size
+	if it.state == spool.Queued {
+		g.queue.ages.add(it.received)
+	}
 	if !it.owned {
 		x.enqueue(n)
 	}
@@ -176,10 +180,13 @@ func (x *index) detach(n slotID) {
 	t := &g.states[s.state]
 	t.entries--
 	t.bytes -= s.size
+	q := g.queue
+	if s.state == spool.Queued {
+		q.ages.remove(s.received)
+	}
 	if !g.empty() {
 		return
 	}
-	q := g.queue
 	q.due.remove(g)
 	delete(q.classes, g.class)
 	if len(q.classes) == 0 {

@@ -138,10 +138,18 @@ func checkCounts(t *testing.T, step int, x *index, want int) {
 	t.Helper()
 	n := 0
 	for _, q := range x.queues {
+		queued := 0
 		for _, g := range q.classes {
 			for i := range g.states {
 				n += g.states[i].entries
 			}
+			queued += g.states[spool.Queued].entries
+		}
+		for _, s := range q.ages {
+			queued -= s.n
+		}
+		if queued != 0 {
+			t.Fatalf("step %d: queue %s has %d entries more than it knows the age of", step, q.name, queued)
 		}
 	}
 	if n != want || len(x.byID) != want {

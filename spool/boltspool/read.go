@@ -251,6 +251,9 @@ func (x *index) infos() (infos []spool.QueueInfo) {
 				}
 				info := spool.QueueInfo{Queue: q.name, Class: g.class, State: spool.State(state),
 					Entries: int64(t.entries), Bytes: t.bytes, Oldest: fromInstant(t.oldest)}
+				if info.State == spool.Queued { // both are times before which nothing was received
+					info.Oldest = fromInstant(max(t.oldest, q.ages.oldest()))
+				}
 				if k := t.key(); k != never {
 					info.NextDue = fromInstant(k)
 				}
