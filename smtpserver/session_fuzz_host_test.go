@@ -2,6 +2,7 @@ package smtpserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 // A sessionConf is how the host of a fuzzed session is set up.
 type sessionConf struct {
 	deferred, lmtp, perDomain, authRequired bool
+	secure                                  bool // TLS from the beginning
 	endings                                 LineEndings
 	limits                                  Limits
 	chop                                    int // octets per write
@@ -27,6 +29,7 @@ type sessionConf struct {
 func sessionConfOf(bits uint16) sessionConf {
 	c := sessionConf{
 		deferred: bits&1 == 0, lmtp: bits&2 != 0, perDomain: bits&4 != 0, authRequired: bits&8 != 0,
+		secure:  bits&0x800 != 0,
 		endings: Deny,
 		limits:  Limits{Recipients: 20, MessageSize: 4000, LineLength: 998, Hops: 5, Errors: 20, ProcessingTimeout: 10 * time.Second},
 		chop:    []int{0, 1, 2, 3, 7, 64, 0, 0}[bits>>8&7],
@@ -112,7 +115,7 @@ type hostMessage struct {
 	attempt     int
 }
 
-func newSessionHost(t *testing.T, conf sessionConf) *sessionHost {
+func newSessionHost(t *testing.T, conf sessionConf, cert tls.Certificate) *sessionHost {
 	t.Helper()
 	h := &sessionHost{sp: spool.NewMemory()}
 	h.mu.ended = map[string][]queue.RecordType{}
@@ -127,6 +130,9 @@ func newSessionHost(t *testing.T, conf sessionConf) *sessionHost {
 	opts := &Options{
 		DeferredQueue: conf.deferred, LMTP: conf.lmtp, Limits: conf.limits, Logger: discardLogger(), Hostname: "mx.example.com",
 		Auth: Auth{Password: sessionPassword, AllowPlaintext: true, Require: conf.authRequired},
+	}
+	if conf.secure {
+		opts.TLS = TLS{Implicit: true, Config: &tls.Config{Certificates: []tls.Certificate{cert}}}
 	}
 	if conf.perDomain {
 		opts.Batch = queue.PerDomain

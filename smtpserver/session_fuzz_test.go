@@ -2,6 +2,7 @@ package smtpserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,19 +32,22 @@ func FuzzSession(f *testing.F) {
 	for _, seed := range sessionSeeds {
 		f.Add(seed.bits, []byte(seed.script))
 	}
+	var cert tls.Certificate
+	var once sync.Once
 	f.Fuzz(func(t *testing.T, bits uint16, data []byte) {
+		once.Do(func() { cert, _ = certificate(t) })
 		hang := time.AfterFunc(30*time.Second, func() { // in real time: no bubble notices a busy loop
 			debug.SetTraceback("all")
 			panic("the session does not end")
 		})
 		defer hang.Stop()
-		synctest.Test(t, func(t *testing.T) { runSession(t, sessionConfOf(bits), data) })
+		synctest.Test(t, func(t *testing.T) { runSession(t, sessionConfOf(bits), cert, data) })
 	})
 }
 
 // runSession plays a script and judges what came of it.
-func runSession(t *testing.T, conf sessionConf, data []byte) {
-	h := newSessionHost(t, conf)
+func runSession(t *testing.T, conf sessionConf, cert tls.Certificate, data []byte) {
+	h := newSessionHost(t, conf, cert)
 	ctx, stop := context.WithCancel(context.Background())
 	ran, served := make(chan error, 1), make(chan error, 1)
 	ln := newPipeListener()
@@ -50,7 +55,7 @@ func runSession(t *testing.T, conf sessionConf, data []byte) {
 	go func() { served <- h.l.Serve(ln) }()
 	synctest.Wait() // the Scheduler runs
 
-	c := newSessionClient(ln.dial())
+	c := newSessionClient(t, ln.dial(), conf.secure)
 	c.play(t, h, steps(data, conf.chop))
 
 	if err := h.l.Close(); err != nil {
@@ -59,7 +64,7 @@ func runSession(t *testing.T, conf sessionConf, data []byte) {
 	if err := <-served; !errors.Is(err, ErrServerClosed) {
 		t.Errorf("Serve: %v", err)
 	}
-	c.conn.Close()
+	c.raw.Close()
 	<-c.done
 	h.sp.SetFull(false)
 	time.Sleep(time.Hour) // for what was deferred
@@ -84,7 +89,8 @@ func runSession(t *testing.T, conf sessionConf, data []byte) {
 
 // A sessionClient plays a script on one connection.
 type sessionClient struct {
-	conn net.Conn
+	raw  net.Conn
+	conn net.Conn        // raw, or TLS on top of it
 	sent strings.Builder // what the server took
 	got  strings.Builder // to be read when done is closed
 	done chan struct{}   // closed when no more is read
@@ -92,11 +98,18 @@ type sessionClient struct {
 	paused, cut, full bool
 }
 
-func newSessionClient(conn net.Conn) *sessionClient {
-	c := &sessionClient{conn: conn, done: make(chan struct{})}
+func newSessionClient(t *testing.T, raw net.Conn, secure bool) *sessionClient {
+	c := &sessionClient{raw: raw, conn: raw, done: make(chan struct{})}
+	if secure {
+		tc := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+		if err := tc.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		c.conn = tc
+	}
 	go func() {
 		defer close(c.done)
-		io.Copy(&c.got, conn)
+		io.Copy(&c.got, c.conn)
 	}()
 	return c
 }
@@ -132,7 +145,7 @@ func (c *sessionClient) play(t *testing.T, h *sessionHost, steps []step) {
 			c.paused = true
 		case '!':
 			c.cut = true
-			c.conn.Close()
+			c.raw.Close()
 		}
 	}
 	c.awaitEnd(t)
@@ -280,7 +293,7 @@ func (msg hostMessage) may(want *modelMessage) bool {
 
 // traceFields is what stands above the content.
 var traceFields = regexp.MustCompile(`^X-KumoRef: [A-Za-z0-9+/=]+(\r\n\t[A-Za-z0-9+/=]+)*\r\nReceived: from [^\r\n ]+` +
-	`\r\n\tby mx\.example\.com with (SMTP|ESMTPA?|LMTPA?) id [0-9a-f]{32}(\r\n\tfor <[^\r\n]+>)?;\r\n\t[^\r\n]+ \+0000\r\n$`)
+	`\r\n\tby mx\.example\.com with (SMTP|ESMTPS?A?|LMTPS?A?) id [0-9a-f]{32}(\r\n\tfor <[^\r\n]+>)?;\r\n\t[^\r\n]+ \+0000\r\n$`)
 
 // Content at the limits of bit 4: a line, and the whole.
 var (
@@ -326,4 +339,10 @@ var sessionSeeds = []sessionSeed{
 	{0, "EM1R0B50|!"},
 	{0, "EM1R0B50s7"},
 	{1, "EM1R0B00|B50!"},
+	{0x800, "EM1R0R1Dl0l1l2.SM0R0B02B10A0Q"},
+	{0x801, "EM0R0R2R3Dl0.M0R0R2R5Dl0.M0R8Dl0.Q"},
+	{0x902, "LM1R0R1R3Dl0l1l2.M0R0B10Q"},
+	{0x800, "EM1R0Dl0.PM1R0Dl0.NNNN"},
+	{0x800, "EM1R0Dl0|l1!"},
+	{0x800, "EM1R0Dl0s7"},
 }
