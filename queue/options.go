@@ -40,8 +40,9 @@ type Options struct {
 	// Defaults to one Logger line per record, which counts as taken.
 	Record func(ctx context.Context, r Record) error
 
-	// RecordBuffer is how many records of all types may wait to be
-	// taken before listeners answer 4xx.
+	// RecordBuffer is how many records of all types may wait to be taken before
+	// listeners answer 4xx. At most half of them may be Rejection records; further
+	// ones are counted in Stats and dropped.
 	// Defaults to 16,384.
 	RecordBuffer int
 

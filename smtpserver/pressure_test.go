@@ -8,6 +8,7 @@ import (
 	"iter"
 	"log/slog"
 	"math"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/deferredqueue/deferredqueue/queue"
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool"
 )
 
 // A troubledSpool holds what a test says, as far as Queues tells, and carries
@@ -376,6 +378,53 @@ func TestGauge(t *testing.T) {
 			t.Errorf("after the next answer: %v", err)
 		}
 	})
+}
+
+// TestSpoolQuota uses up the quota of a spool on disk by SMTP and has the inject
+// callback open it again.
+func TestSpoolQuota(t *testing.T) {
+	sp, err := boltspool.Open(filepath.Join(t.TempDir(), "spool"), &boltspool.Options{Quota: 200_000, Logger: discardLogger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHostOn(t, sp, nil).serve()
+	release := make(chan struct{})
+	h.setInject(func(ctx context.Context, _ *queue.Message) error {
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	content := func(lines int) string {
+		return "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 98)+"\r\n", lines)
+	}
+	c := h.greeted()
+	wantPrefix(t, c.data(content(3000), "a@example.org"), "552 5.3.4") // it will never fit
+	accepted := 0
+	for reply := ""; !strings.HasPrefix(reply, "452"); accepted++ {
+		if reply = c.data(content(90), "a@example.org"); accepted > 30 {
+			t.Fatalf("%d messages of 9,000 octets were accepted; reply %q", accepted, reply)
+		}
+		if strings.HasPrefix(reply, "452") && reply != "452 4.3.1 Spool quota reached, try again later\r\n" {
+			t.Errorf("the message that does not fit: %q", reply)
+		}
+	}
+	accepted--
+	c.cmd("MAIL FROM:<>", "452 4.3.1 Spool quota reached, try again later")
+	h.greeted().cmd("MAIL FROM:<>", "452 4.3.1 Spool quota reached, try again later")
+	close(release)
+	for range accepted {
+		h.next()
+	}
+	for deadline := time.Now().Add(patience); sp.Health() != nil; runtime.Gosched() { // removed soon
+		if time.Now().After(deadline) {
+			t.Fatalf("all messages are gone, and Health is %v", sp.Health())
+		}
+	}
+	wantPrefix(t, c.data(content(90), "a@example.org"), "250")
+	h.next()
 }
 
 func TestMemoryLimit(t *testing.T) {
