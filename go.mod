@@ -10,4 +10,4 @@ require (
 	golang.org/x/sys v0.45.0
 )
 
-require github.com/pires/go-proxyproto v0.15.0 // indirect
+require github.com/pires/go-proxyproto v0.15.0

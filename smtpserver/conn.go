@@ -1,9 +1,9 @@
 package smtpserver
 
 import (
-	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -13,31 +13,42 @@ import (
 	"time"
 )
 
-// readBuffer is how long a command line may be. RFC 4954, section 4, wants
-// 12,288 octets for AUTH.
-const readBuffer = 16 << 10
+// Replies wait until the next read would block, but no longer and no more than this.
+const (
+	maxHeldReplies = 4 << 10
+	maxReplyDelay  = 100 * time.Millisecond
+)
+
+// lingering is how long, and how much, a client may go on sending behind the
+// last reply: a socket that is closed with unread input takes the reply along.
+const (
+	lingerTime  = time.Second
+	lingerBytes = 1 << 20
+)
 
 // A conn stands between the socket and go-smtp. It hands go-smtp one command
 // line per Read, so that go-smtp never holds more than the current command,
-// sees every reply on its way out, and keeps the deadlines. The content of DATA
-// does not pass go-smtp at all: [session.Data] takes it from here.
+// sees every reply on its way out, and keeps the deadlines. Content does not pass
+// go-smtp at all: [conn.data] and [conn.bdat] take it from here.
 //
-// Read and Write are called on the goroutine of the connection, but for the
-// content under LMTP, and for what the watchdog writes.
+// Read and Write are called on the goroutine of the connection. If go-smtp puts
+// TLS on top of a conn, it is opaque from then on: it passes what it cannot read.
 type conn struct {
-	net.Conn // the socket: addresses
+	net.Conn // the socket as it was accepted, for its addresses
 	raw      net.Conn
-	lower    net.Conn // the socket, or TLS on top of it; changed before the session or by STARTTLS
-	l        *Listener
-	s        *session
-	r        *bufio.Reader
+	lower    net.Conn // raw, or our TLS on top of it; see setLower
+	tracker  *tracker
+	speaker  speaker
+	limits   *Limits // changed on the goroutine of the connection
+	in       input
 	ctx      context.Context // ends with the connection
 	cancel   context.CancelFunc
 
-	started bool
-	pending []byte // of the current command line, not yet handed to go-smtp
-	chunk   int64  // octets of the current BDAT chunk, not yet handed to go-smtp
-	d       dialogue
+	started   atomic.Bool // the greeting was said
+	opaque    atomic.Bool
+	dry       atomic.Bool // reads of an opaque conn find nothing
+	pending   []byte      // of the current command line, not yet handed to go-smtp
+	lineUntil time.Time   // when the command line must be complete; zero: none has begun
 
 	// broken is set when reading ended or the connection was given up: from then on
 	// no command is executed and nothing is committed.
@@ -49,85 +60,126 @@ type conn struct {
 		until   time.Time // the end of DataTimeout; zero: no content is awaited
 		drained bool
 	}
-	write struct {
+	out struct {
 		sync.Mutex
-		cut bool // the last word was said
+		buf     []byte // replies that were not written yet
+		since   time.Time
+		cut     bool // the last word was said
+		lingers bool // the client may still be sending behind it
 	}
 	closing sync.Once
 }
 
-func newConn(l *Listener, raw net.Conn, refused *reply) *conn {
-	c := &conn{Conn: raw, raw: raw, lower: raw, l: l}
-	c.ctx, c.cancel = context.WithCancel(l.ctx)
-	c.r = bufio.NewReaderSize(lowerReader{c}, readBuffer)
-	c.s = newSession(c)
-	c.d.refused = refused
+// A speaker says what passes over a conn.
+type speaker interface {
+	// greet is told of go-smtp's greeting.
+	greet(line []byte)
+	// command looks at a command line before go-smtp does, and returns what go-smtp
+	// is to see of it: nothing if it was answered here.
+	command(line []byte) []byte
+	// reply takes a line of a reply of go-smtp's.
+	reply(line []byte)
+	// end is told that reading ended. r says why to a client that may still listen.
+	end(r *reply)
+}
+
+func newConn(t *tracker, raw net.Conn, limits *Limits) *conn {
+	c := &conn{Conn: raw, raw: raw, lower: raw, tracker: t, limits: limits}
+	c.ctx, c.cancel = context.WithCancel(t.ctx)
+	c.in = input{src: lowerReader{c}, shared: &t.buffers}
 	return c
 }
 
-// Read hands go-smtp the next command line, or a part of a BDAT chunk.
+// Read hands go-smtp the next command line.
 func (c *conn) Read(p []byte) (int, error) {
-	for {
-		switch {
-		case len(c.pending) > 0:
-			n := copy(p, c.pending)
-			c.pending = c.pending[n:]
-			return n, nil
-		case c.broken.Load():
+	if c.opaque.Load() || !c.started.Load() { // who reads before the greeting speaks TLS
+		c.opaque.Store(true)
+		return c.readOpaque(p)
+	}
+	for len(c.pending) == 0 {
+		if c.broken.Load() {
+			c.in.release()
 			return 0, io.EOF
-		case c.chunk > 0:
-			return c.readChunk(p)
 		}
-		line, err := c.r.ReadSlice('\n')
+		line, err := c.in.line(c.lineBegun)
+		c.lineUntil = time.Time{}
 		if err != nil {
 			c.readFailed(err)
 			return 0, io.EOF
 		}
-		c.pending = c.command(line)
+		c.pending = c.speaker.command(line)
 	}
-}
-
-// readChunk reads from the current BDAT chunk. An end of the connection inside
-// it breaks the session: go-smtp would take the chunk for complete.
-func (c *conn) readChunk(p []byte) (int, error) {
-	n, err := c.r.Read(p[:min(int64(len(p)), c.chunk)])
-	c.chunk -= int64(n)
-	if err != nil {
-		c.readFailed(err)
-		return n, io.EOF
-	}
+	n := copy(p, c.pending)
+	c.pending = c.pending[n:]
 	return n, nil
 }
 
-// readFailed ends the session after a failed read, and tells a client that may
-// still listen why.
+// readOpaque reads for go-smtp's TLS.
+func (c *conn) readOpaque(p []byte) (int, error) {
+	switch {
+	case c.broken.Load():
+		return 0, io.EOF
+	case c.dry.Load():
+		return 0, os.ErrDeadlineExceeded
+	}
+	if c.in.buf != nil {
+		if w := c.in.window(); len(w) > 0 {
+			n := copy(p, w)
+			c.in.skip(n)
+			return n, nil
+		}
+		c.in.release()
+	}
+	n, err := lowerReader{c}.Read(p)
+	if err != nil {
+		c.fail()
+	}
+	return n, err
+}
+
+// lineBegun is called when a part of a command line is there.
+func (c *conn) lineBegun() {
+	if d := c.limits.ClientTimeout; d > 0 && c.lineUntil.IsZero() {
+		c.lineUntil = time.Now().Add(d)
+	}
+}
+
+// readFailed ends the session after a failed read.
 func (c *conn) readFailed(err error) {
 	if c.broken.Load() {
 		return
 	}
-	c.broken.Store(true)
-	c.d.command = "" // what follows answers no command
+	var r *reply
 	switch {
-	case errors.Is(err, bufio.ErrBufferFull):
-		c.answer(replyCommandLine)
-	case errors.Is(err, errDraining):
-		c.answer(replyDraining)
+	case errors.Is(err, errLineTooLong):
+		r = replyCommandLine
+	case errors.Is(err, errExcess):
+		r = replyExcess
+	case errors.Is(err, errDraining), errors.Is(err, os.ErrDeadlineExceeded) && c.idleDrain():
+		r = replyDraining
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		if c.idleDrain() {
-			c.answer(replyDraining)
-			return
-		}
-		c.answer(replyIdle)
+		r = replyIdle
 	}
+	c.speaker.end(r)
+	c.fail()
 }
 
 // fail gives the connection up: go-smtp reads the end of it next.
 func (c *conn) fail() { c.broken.Store(true) }
 
-// lowerReader reads from the socket, or from TLS, with the deadline that holds.
+// lost reports whether the connection was given up.
+func (c *conn) lost() bool { return c.broken.Load() }
+
+func (c *conn) context() context.Context { return c.ctx }
+
+// lowerReader reads from the socket, or from our TLS, with the deadline that
+// holds, and after all replies were written.
 type lowerReader struct{ c *conn }
 
 func (r lowerReader) Read(p []byte) (int, error) {
+	if err := r.c.flush(); err != nil {
+		return 0, err
+	}
 	if err := r.c.arm(); err != nil {
 		return 0, err
 	}
@@ -142,8 +194,8 @@ func (c *conn) arm() error {
 	if c.mu.drained && !c.mu.busy {
 		return errDraining
 	}
-	var at time.Time
-	if d := c.l.opts.Limits.ClientTimeout; d > 0 {
+	at := c.lineUntil
+	if d := c.limits.ClientTimeout; d > 0 && at.IsZero() {
 		at = time.Now().Add(d)
 	}
 	if u := c.mu.until; !u.IsZero() && (at.IsZero() || u.Before(at)) {
@@ -156,7 +208,7 @@ func (c *conn) arm() error {
 func (c *conn) awaitContent() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if d := c.l.opts.Limits.DataTimeout; d > 0 && c.mu.until.IsZero() {
+	if d := c.limits.DataTimeout; d > 0 && c.mu.until.IsZero() {
 		c.mu.until = time.Now().Add(d)
 	}
 }
@@ -186,31 +238,79 @@ func (c *conn) idleDrain() bool {
 	return c.mu.drained && !c.mu.busy
 }
 
-// Write takes one line of a reply of go-smtp's. The first is the greeting,
-// which is ours.
+// Write takes one line of a reply of go-smtp's, or a record of its TLS.
 func (c *conn) Write(p []byte) (int, error) {
-	if !c.started {
-		c.started = true
-		c.start()
-		return len(p), nil
+	switch {
+	case c.opaque.Load():
+		return c.writeOpaque(p)
+	case !c.started.Load():
+		c.started.Store(true)
+		c.speaker.greet(p)
+	default:
+		c.speaker.reply(p)
 	}
-	return len(p), c.passReply(p)
+	return len(p), nil
 }
 
-// send writes to the client, unless the last word was said.
-func (c *conn) send(p []byte) error {
-	c.write.Lock()
-	defer c.write.Unlock()
-	if c.write.cut {
-		return net.ErrClosed
+func (c *conn) writeOpaque(p []byte) (int, error) {
+	c.out.Lock()
+	defer c.out.Unlock()
+	if c.out.cut {
+		return 0, net.ErrClosed
 	}
-	return c.sendLocked(p)
+	return len(p), c.writeLocked(p)
 }
 
-func (c *conn) sendLocked(p []byte) error {
-	if d := c.l.opts.Limits.ClientTimeout; d > 0 {
-		c.raw.SetWriteDeadline(time.Now().Add(d))
+// say queues a line for the client. It is written before the next read, or when
+// it has waited for a while.
+func (c *conn) say(line []byte) {
+	c.out.Lock()
+	defer c.out.Unlock()
+	if c.out.cut {
+		return
 	}
+	if len(c.out.buf) == 0 {
+		c.out.since = time.Now()
+	}
+	c.out.buf = append(c.out.buf, line...)
+	if len(c.out.buf) >= maxHeldReplies || time.Since(c.out.since) > maxReplyDelay {
+		c.flushLocked()
+	}
+}
+
+// lastWord says that nothing is written any more, and whether the client may
+// still be sending.
+func (c *conn) lastWord(sending bool) {
+	c.fail()
+	c.out.Lock()
+	defer c.out.Unlock()
+	c.out.cut, c.out.lingers = true, sending
+}
+
+// flush writes the replies that wait.
+func (c *conn) flush() error {
+	c.out.Lock()
+	defer c.out.Unlock()
+	return c.flushLocked()
+}
+
+func (c *conn) flushLocked() error {
+	if len(c.out.buf) == 0 {
+		return nil
+	}
+	err := c.writeLocked(c.out.buf)
+	if c.out.buf = c.out.buf[:0]; cap(c.out.buf) > maxReply {
+		c.out.buf = nil
+	}
+	return err
+}
+
+func (c *conn) writeLocked(p []byte) error {
+	var at time.Time
+	if d := c.limits.ClientTimeout; d > 0 {
+		at = time.Now().Add(d)
+	}
+	c.raw.SetWriteDeadline(at)
 	_, err := c.lower.Write(p)
 	if err != nil {
 		c.fail()
@@ -220,10 +320,13 @@ func (c *conn) sendLocked(p []byte) error {
 
 // cutOff is the watchdog's last word: n times r, and the end of the connection.
 func (c *conn) cutOff(r *reply, n int) {
-	c.write.Lock()
-	c.write.cut = true
-	c.sendLocked(bytes.Repeat(r.line(), n))
-	c.write.Unlock()
+	c.out.Lock()
+	if !c.out.cut {
+		c.out.cut = true
+		c.out.buf = append(c.out.buf, bytes.Repeat(r.line(), n)...)
+		c.flushLocked()
+	}
+	c.out.Unlock()
 	c.abort()
 }
 
@@ -235,15 +338,55 @@ func (c *conn) abort() {
 	c.raw.Close()
 }
 
-// Close is called by go-smtp when the session is over, after Logout.
+// setLower puts something on top of the socket.
+func (c *conn) setLower(lower net.Conn) {
+	c.out.Lock()
+	defer c.out.Unlock()
+	c.lower = lower
+}
+
+// Close is called by go-smtp when the session is over, after Logout; for hosts
+// with a server of their own that may be on another goroutine.
 func (c *conn) Close() error {
 	err := net.ErrClosed
 	c.closing.Do(func() {
-		c.broken.Store(true)
+		c.fail()
+		c.flush()
+		c.out.Lock()
+		lower, lingers := c.lower, c.out.lingers
+		c.out.Unlock()
+		if lingers && c.ctx.Err() == nil {
+			c.linger(lower)
+		}
 		c.cancel()
-		c.s.awaitContentEnd()
-		err = c.lower.Close()
-		c.l.forget(c)
+		err = lower.Close()
+		c.tracker.forget(c)
 	})
 	return err
 }
+
+// linger lets the client read the last reply.
+func (c *conn) linger(lower net.Conn) {
+	half, ok := c.raw.(interface{ CloseWrite() error })
+	if !ok {
+		return
+	}
+	if t, ok := lower.(*tls.Conn); ok {
+		t.CloseWrite()
+	}
+	if half.CloseWrite() == nil {
+		c.raw.SetReadDeadline(time.Now().Add(lingerTime))
+		io.CopyN(io.Discard, c.raw, lingerBytes)
+	}
+}
+
+// Deadlines are the conn's own; those of go-smtp are not heard.
+
+// SetDeadline does nothing.
+func (c *conn) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline does nothing.
+func (c *conn) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline does nothing.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }

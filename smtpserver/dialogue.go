@@ -3,73 +3,84 @@ package smtpserver
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
-// A dialogue is what a conn remembers of commands and replies between Reads. It
-// belongs to the goroutine of the connection.
+// A dialogue is what a Listener says over a conn: it answers what go-smtp does
+// not know or does wrong, and lets go-smtp do the rest.
 type dialogue struct {
-	refused  *reply // instead of a greeting
-	verb     string // of the command that is being executed
-	command  string // the same as records show it
-	sasl     bool   // the next line answers a 334
-	moreData bool   // the command is a BDAT that is not the last
-	counted  bool   // among errors
-	errors   int
+	c         *conn
+	s         *session
+	unproxied bool   // the client might have sent a PROXY header and did not
+	refused   *reply // instead of a greeting
+	welcomed  bool   // the greeting was said
+
+	verb    string // of the command that is being executed
+	line    []byte // the whole of it, for records
+	sasl    bool   // the next line answers a 334
+	silent  bool   // the reply to come is not the client's: we asked
+	own     bool   // that reply has the code that it is to have
+	counted bool   // among errors
+	errors  int
 }
 
-// start opens the session in place of go-smtp's greeting.
-func (c *conn) start() {
-	defer c.contain("connect")
-	c.d.verb, c.d.command = "", "connect"
-	switch err := c.open(); {
-	case errors.Is(err, errHandshake): // there is nobody to talk to
-		c.fail()
+// greet opens the session in place of go-smtp's greeting.
+func (d *dialogue) greet([]byte) {
+	defer d.contain("connect")
+	d.verb, d.line = "", append(d.line[:0], "connect"...)
+	switch err := d.open(); {
+	case errors.Is(err, errSilent): // there is nobody to talk to
+		d.c.fail()
 		return
 	case err != nil:
 		r := *toReply(err)
 		r.close = true
-		c.answer(&r)
+		d.answer(&r)
 		return
 	}
-	c.send([]byte("220 " + c.l.opts.Hostname + " " + c.l.opts.Banner + "\r\n"))
+	d.welcome()
+}
+
+func (d *dialogue) welcome() {
+	d.welcomed = true
+	d.c.say([]byte("220 " + d.s.opts.Hostname + " " + d.s.opts.Banner + "\r\n"))
 }
 
 // open does what comes before the greeting.
-func (c *conn) open() error {
-	if t := c.l.opts.TLS; t.Implicit {
-		if c.d.refused != nil {
-			return errHandshake // it would cost what the limit is to save
-		}
-		if err := c.handshake(); err != nil {
+func (d *dialogue) open() error {
+	if err := d.proxied(); err != nil {
+		return err
+	}
+	implicit := d.s.opts.TLS.Implicit
+	if implicit && d.refused != nil {
+		return errSilent // it would cost what the limit is to save
+	}
+	if implicit {
+		if err := d.handshake(); err != nil {
 			return err
 		}
 	}
-	if c.d.refused != nil {
-		return c.d.refused
+	if d.refused != nil {
+		return d.refused
 	}
-	if err := c.l.gate.connect(); err != nil {
-		return connectReply(err)
-	}
-	return c.s.hook("Connect", c.l.opts.Hooks.Connect != nil, func(ctx context.Context) error {
-		return c.l.opts.Hooks.Connect(ctx, c.s.pub)
-	})
+	return d.admit()
 }
 
-// contain turns a panic into the end of the connection, where go-smtp does not:
-// it would end the process. Functions of the host run here too, such as those
-// in a tls.Config.
-func (c *conn) contain(where string) {
-	if p := recover(); p != nil {
-		c.s.logPanic(where, p)
-		c.answer(replyPanic)
+// admit lets the client in, or says why not: at the beginning, and again when
+// its address is claimed to be another.
+func (d *dialogue) admit() error {
+	if !d.c.tracker.count(d.c, d.s.pub.Remote.Addr(), d.s.opts.Limits.ConnectionsPerAddr) {
+		return replyTooMany
 	}
+	if err := d.s.gate.connect(); err != nil {
+		return connectReply(err)
+	}
+	return d.s.hook("Connect", d.s.opts.Hooks.Connect != nil, func(ctx context.Context) error {
+		return d.s.opts.Hooks.Connect(ctx, d.s.pub)
+	})
 }
 
 // connectReply says that a connection is not taken: 421, whatever the reason.
@@ -77,238 +88,243 @@ func connectReply(err error) *reply {
 	if errors.Is(err, errDraining) {
 		return replyDraining
 	}
-	return &reply{code: 421, enhanced: toReply(err).enhanced, text: toReply(err).text, close: true}
+	r := *toReply(err)
+	r.code, r.close = 421, true
+	return &r
 }
 
-// errHandshake says that TLS was not established.
-var errHandshake = errors.New("smtpserver: TLS handshake failed")
-
-// handshake puts TLS on the socket.
-func (c *conn) handshake() (err error) {
-	defer func() {
-		if p := recover(); p != nil { // of a function in the tls.Config
-			c.s.logPanic("TLS handshake", p)
-			err = errHandshake
-		}
-	}()
-	t := tls.Server(c.raw, c.l.opts.TLS.Config)
-	ctx := c.ctx
-	if d := c.l.opts.Limits.ClientTimeout; d > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d)
-		defer cancel()
-		c.raw.SetDeadline(time.Now().Add(d))
+// contain turns a panic into the end of the connection, where go-smtp does not:
+// it would end the process. Functions of the host run here too, such as those
+// in a tls.Config.
+func (d *dialogue) contain(where string) {
+	if p := recover(); p != nil {
+		d.s.logPanic(where, p)
+		d.answer(replyPanic)
 	}
-	if err := t.HandshakeContext(ctx); err != nil {
-		c.s.logger.LogAttrs(c.ctx, slog.LevelInfo, "smtp TLS handshake failed", slog.Any("error", err))
-		return errHandshake
-	}
-	c.lower = t
-	state := t.ConnectionState()
-	c.s.pub.TLS = &state
-	return nil
 }
 
-// knownCommands are those that go-smtp answers.
+// knownCommands are those that are answered, here or by go-smtp.
 var knownCommands = map[string]bool{
 	"HELO": true, "EHLO": true, "LHLO": true, "MAIL": true, "RCPT": true, "VRFY": true, "NOOP": true, "RSET": true,
 	"QUIT": true, "AUTH": true, "DATA": true, "BDAT": true, "EXPN": true, "HELP": true,
-	"STARTTLS": true,
+	"STARTTLS": true, "XCLIENT": true,
 }
 
-// command looks at a command line before go-smtp does. It returns what go-smtp
-// is to see of it: nothing if it was answered here.
-func (c *conn) command(line []byte) (rest []byte) {
-	defer c.contain("command")
-	if c.d.sasl {
-		c.d.sasl = false
+func (d *dialogue) command(line []byte) (rest []byte) {
+	defer d.contain("command")
+	if d.sasl {
+		d.sasl = false
 		return line
 	}
-	text := strings.TrimRight(string(line), "\r\n")
-	verb, arg, _ := strings.Cut(text, " ")
-	verb, arg = strings.ToUpper(verb), strings.TrimSpace(arg)
-	c.d.verb, c.d.command, c.d.moreData, c.d.counted = verb, commandForRecord(verb, text), false, false
-	if r := c.precheck(verb, text); r != nil {
-		c.answer(r)
+	text := bytes.TrimRight(line, "\r\n")
+	d.line = append(d.line[:0], text...)
+	d.counted, d.own = false, false
+	word, arg, _ := bytes.Cut(text, []byte{' '})
+	d.verb = verb(word)
+	if r := d.precheck(text); r != nil {
+		d.answer(r)
 		return nil
 	}
-	if !c.execute(verb, arg) {
+	arg = bytes.TrimSpace(arg)
+	switch rest = d.execute(line, arg); {
+	case rest == nil:
 		return nil
+	case len(arg) == 0 && !d.silent:
+		return []byte(d.verb + "\r\n") // go-smtp does not allow spaces behind a bare command
 	}
-	if arg == "" {
-		return []byte(verb + "\r\n") // go-smtp does not allow spaces behind a bare command
-	}
-	return line
+	return rest
 }
 
-// execute does our part of a command, and reports whether go-smtp has to do its.
-func (c *conn) execute(verb, arg string) bool {
-	switch verb {
-	case "STARTTLS":
-		c.startTLS(arg)
-		return false
-	case "HELO", "EHLO", "LHLO":
-		return c.allow(c.s.hello(verb, arg))
-	case "DATA":
-		if arg == "" {
-			return c.allow(c.s.prepareData())
+// verb returns the command that word stands for, empty if there is none.
+func verb(word []byte) string {
+	var upper [8]byte
+	if len(word) > len(upper) {
+		return ""
+	}
+	for i, c := range word {
+		if c >= 'a' && c <= 'z' {
+			c -= 'a' - 'A'
 		}
-	case "BDAT":
-		return c.bdat(arg)
+		upper[i] = c
 	}
-	return true
-}
-
-// commandForRecord returns a command without what may be secret.
-func commandForRecord(verb, text string) string {
-	if verb == "AUTH" {
-		return verb
+	if name := string(upper[:len(word)]); knownCommands[name] {
+		return name
 	}
-	return oneLine(text, maxReply)
+	return ""
 }
 
 // precheck refuses what no command may be.
-func (c *conn) precheck(verb, text string) *reply {
+func (d *dialogue) precheck(text []byte) *reply {
 	switch {
-	case c.idleDrain():
+	case d.c.idleDrain():
 		return replyDraining
-	case strings.IndexFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) >= 0:
+	case hasControl(text):
 		return replyControl
-	case !knownCommands[verb]:
+	case d.verb == "" && d.unproxied && bytes.HasPrefix(text, []byte("PROXY ")):
+		return replyProxyLate
+	case d.verb == "":
 		return replyUnknown
 	}
 	return nil
 }
 
-// allow answers a refusal; without one go-smtp goes on.
-func (c *conn) allow(err error) bool {
-	if err == nil {
-		return true
+func hasControl(text []byte) bool {
+	for _, c := range text {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return true
+		}
 	}
-	c.answer(toReply(err))
 	return false
 }
 
-// bdat reads the size of a chunk as go-smtp does. If that is not possible nobody
-// knows where the next command begins, so that the connection ends.
-func (c *conn) bdat(arg string) bool {
-	args := strings.Fields(arg)
-	size, last := uint64(0), len(args) == 2 && strings.EqualFold(args[1], "LAST")
-	err := strconv.ErrSyntax
-	if len(args) == 1 || last {
-		size, err = strconv.ParseUint(args[0], 10, 32)
+// resetLine ends the transaction in go-smtp too, behind our own reply.
+var resetLine = []byte("RSET\r\n")
+
+// execute does our part of a command, and returns what go-smtp is to see.
+func (d *dialogue) execute(line, arg []byte) []byte {
+	switch d.verb {
+	case "STARTTLS":
+		d.startTLS(string(arg))
+		return nil
+	case "XCLIENT":
+		d.xclient(string(arg))
+		return nil
+	case "HELO", "EHLO", "LHLO":
+		if err := d.s.hello(d.verb, string(arg)); err != nil {
+			d.answer(toReply(err))
+			return nil
+		}
+	case "MAIL":
+		if !soundPath(line) {
+			d.answer(replySender)
+			return nil
+		}
+	case "RCPT":
+		if !soundPath(line) {
+			d.answer(replyRecipient)
+			return nil
+		}
+		return rewritePostmaster(line, d.s.opts.Hostname)
+	case "DATA":
+		if len(arg) == 0 {
+			return d.reset(d.c.data(d.s.reception, d.answer))
+		}
+	case "BDAT":
+		return d.reset(d.c.bdat(d.s.reception, string(arg), d.answer))
 	}
-	if err != nil {
-		c.answer(replyChunk)
-		return false
-	}
-	c.chunk, c.d.moreData = int64(size), !last
-	c.awaitContent()
-	c.s.expectChunks()
-	return true
+	return line
 }
 
-// startTLS carries STARTTLS out below go-smtp (RFC 3207), so that content and
-// commands pass this conn in clear under TLS too. What was said before does
-// not count any more.
-func (c *conn) startTLS(arg string) {
-	switch {
-	case c.l.opts.TLS.Config == nil || c.l.opts.TLS.Implicit:
-		c.answer(&reply{code: 502, enhanced: [3]int{5, 5, 1}, text: "STARTTLS is not available"})
-	case c.s.pub.TLS != nil:
-		c.answer(&reply{code: 503, enhanced: [3]int{5, 5, 1}, text: "TLS is active already"})
-	case arg != "":
-		c.answer(&reply{code: 501, enhanced: [3]int{5, 5, 4}, text: "STARTTLS has no arguments"})
-	case c.s.current() != nil || c.s.pub.AuthnID != "":
-		c.answer(&reply{code: 503, enhanced: [3]int{5, 5, 1}, text: "STARTTLS must come before AUTH and MAIL"})
-	case c.r.Buffered() > 0:
-		// Commands injected in clear would be executed inside TLS (CVE-2011-0411).
-		c.answer(&reply{code: 503, enhanced: [3]int{5, 5, 1}, text: "Nothing may be pipelined behind STARTTLS", close: true})
-	default:
-		c.send([]byte("220 2.0.0 Ready to start TLS\r\n"))
-		if err := c.handshake(); err != nil {
-			c.fail()
-			return
-		}
-		c.s.pub.Hello = ""
+// reset is what go-smtp is to see of a command that was carried out here.
+func (d *dialogue) reset(ended bool) []byte {
+	if !ended {
+		return nil
 	}
+	d.silent = true
+	return resetLine
 }
 
 // answer writes a reply of our own.
-func (c *conn) answer(r *reply) {
-	c.passReply(r.line())
+func (d *dialogue) answer(r *reply) {
+	line := r.line()
+	d.c.say(line)
+	d.replied(r.code, line)
 	if r.close {
-		c.fail()
-		c.write.Lock()
-		c.write.cut = true
-		c.write.Unlock()
+		d.c.lastWord(d.welcomed)
 	}
 }
 
-// passReply writes one line of a reply and draws the consequences.
-func (c *conn) passReply(line []byte) error {
+// reply passes a line of go-smtp's, or what takes its place.
+func (d *dialogue) reply(line []byte) {
 	code, final := replyCode(line)
-	if code == 502 && sequenced[c.d.verb] { // go-smtp's 502 for RFC 5321's 503
+	switch {
+	case d.silent:
+		d.silent = !final
+		return
+	case code == 250 && d.verb == "MAIL": // go-smtp's have the address, in whatever characters
+		line = senderOK
+	case code == 250 && d.verb == "RCPT":
+		line = recipientOK
+	case code == 250 && isHello(d.verb):
+		if final {
+			d.c.say(d.s.capabilities(d.verb))
+		}
+		return
+	case code == 502 && sequenced[d.verb] && !d.own: // go-smtp's 502 for RFC 5321's 503
 		line = append([]byte("503"), line[3:]...)
 		code = 503
 	}
-	if strings.HasSuffix(c.d.verb, "LO") && len(line) > 4 && bytes.HasPrefix(line[4:], []byte("Hello ")) {
-		line = slices.Insert(slices.Clone(line), 4, []byte(c.l.opts.Hostname+" ")...) // RFC 5321, section 4.1.1.1
-	}
-	if c.offersTLS() && bytes.HasPrefix(line, []byte("250-CHUNKING")) {
-		line = append([]byte("250-STARTTLS\r\n"), line...)
-	}
-	err := c.send(line)
+	d.c.say(line)
 	if final {
-		c.replied(code, line)
+		d.replied(code, line)
 	}
-	return err
 }
+
+var senderOK, recipientOK = []byte("250 2.1.0 Sender OK\r\n"), []byte("250 2.1.5 Recipient OK\r\n")
 
 // sequenced are the commands that have their place.
-var sequenced = map[string]bool{"MAIL": true, "RCPT": true, "DATA": true, "BDAT": true, "AUTH": true}
+var sequenced = map[string]bool{"MAIL": true, "RCPT": true, "DATA": true, "AUTH": true}
 
-func (c *conn) offersTLS() bool {
-	return c.l.opts.TLS.Config != nil && c.s.pub.TLS == nil && (c.d.verb == "EHLO" || c.d.verb == "LHLO")
-}
+func isHello(verb string) bool { return verb == "EHLO" || verb == "LHLO" || verb == "HELO" }
 
 // replyCode reads the code of a reply line, and whether it is the last line.
 func replyCode(line []byte) (code int, final bool) {
 	if len(line) < 4 {
 		return 0, false
 	}
-	code, err := strconv.Atoi(string(line[:3]))
-	return code, err == nil && line[3] == ' '
+	for _, c := range line[:3] {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		code = 10*code + int(c-'0')
+	}
+	return code, line[3] == ' '
 }
 
 // replied is called behind every reply.
-func (c *conn) replied(code int, line []byte) {
+func (d *dialogue) replied(code int, line []byte) {
 	switch {
 	case code == 334:
-		c.d.sasl = true
-	case code == 250 && c.d.moreData:
-		// go-smtp has started a goroutine for the content: it must have the right
-		// transaction before a command can end that.
-		c.s.awaitClaim()
+		d.sasl = true
 	case code >= 400:
-		c.refusedCommand(code, line)
+		d.refusedCommand(code, line)
 	}
 }
 
-// refusedCommand records a refusal, and ends the session if there were too many.
-func (c *conn) refusedCommand(code int, line []byte) {
-	r := parseReply(code, line)
-	c.s.logger.LogAttrs(c.ctx, slog.LevelInfo, "smtp command refused",
-		slog.String("command", c.d.command), slog.Int("code", r.code), slog.String("text", r.text))
-	c.s.recordRejection(r, c.d.command)
-	if c.d.counted || code < 500 || code > 504 && code != 535 {
+// end says why reading ended, if there may be somebody to hear it.
+func (d *dialogue) end(r *reply) {
+	d.line = d.line[:0] // what follows answers no command
+	if r != nil {
+		d.answer(r)
+	}
+}
+
+// refusedCommand tells of a refusal, and ends the session if there were too many.
+func (d *dialogue) refusedCommand(code int, line []byte) {
+	d.s.refusedCommand(parseReply(code, line), commandForRecord(d.verb, d.line))
+	if d.counted || code < 500 || code > 504 && code != 535 {
 		return
 	}
-	c.d.counted = true // LMTP replies to each recipient
-	c.d.errors++
-	if limit := c.l.opts.Limits.Errors; limit > 0 && c.d.errors > limit && !c.broken.Load() {
-		c.answer(replyErrors)
+	d.counted = true // LMTP replies to each recipient
+	d.errors++
+	if limit := d.s.opts.Limits.Errors; limit > 0 && d.errors > limit && !d.c.lost() {
+		d.answer(replyErrors)
 	}
+}
+
+// commandForRecord returns a command without what may be secret.
+func commandForRecord(verb string, line []byte) string {
+	if verb == "AUTH" {
+		return verb
+	}
+	return oneLine(string(line), maxReply)
+}
+
+// refusedCommand logs and records a refusal.
+func (r *reception) refusedCommand(answer *reply, command string) {
+	r.logger.LogAttrs(r.link.context(), slog.LevelInfo, "smtp command refused",
+		slog.String("command", command), slog.Int("code", answer.code), slog.String("text", answer.text))
+	r.recordRejection(answer, command)
 }
 
 // parseReply reads a reply line.

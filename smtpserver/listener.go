@@ -1,15 +1,12 @@
 package smtpserver
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
-	"time"
 
 	"github.com/emersion/go-smtp"
 
@@ -20,34 +17,21 @@ import (
 // after [Listener.Shutdown] or [Listener.Close].
 var ErrServerClosed = errors.New("smtpserver: server closed")
 
-// defaultGrace is how long a commit that was begun is awaited after
-// ProcessingTimeout.
-const defaultGrace = 30 * time.Second
-
 // A Listener receives mail by SMTP or LMTP and stores it through a Scheduler. Its
 // methods are safe for concurrent use. It may serve several net.Listeners at
 // once.
 type Listener struct {
-	sched   *queue.Scheduler
+	*intake
 	opts    Options // resolved
 	server  *smtp.Server
-	gate    *gate
-	grace   time.Duration
-	writers sync.Pool // *bufio.Writer, in front of the spool
+	tracker *tracker
 
-	ctx    context.Context // ends with Close, and when Shutdown runs out of time
-	cancel context.CancelFunc
-	done   chan struct{}  // closed when nothing more is accepted
 	serve  sync.WaitGroup // Serve loops
 	joined sync.Once
 
 	mu struct {
 		sync.Mutex
-		closed    bool
-		addr      net.Addr
-		listeners map[net.Listener]struct{}
-		conns     map[*conn]struct{}
-		perAddr   map[netip.Addr]int
+		addr net.Addr
 	}
 }
 
@@ -62,13 +46,11 @@ func NewListener(s *queue.Scheduler, opts *Options) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{sched: s, opts: o, grace: defaultGrace, done: make(chan struct{})}
-	l.writers.New = func() any { return bufio.NewWriterSize(nil, 32<<10) }
-	l.gate = &gate{ready: s.Ready, logger: o.Logger}
-	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.mu.listeners = make(map[net.Listener]struct{})
-	l.mu.conns = make(map[*conn]struct{})
-	l.mu.perAddr = make(map[netip.Addr]int)
+	l := &Listener{
+		intake:  &intake{sched: s, gate: newGate(s, &o), grace: defaultGrace},
+		opts:    o,
+		tracker: newTracker(o.Limits.Connections, o.Logger.Warn),
+	}
 	if o.Listener != nil {
 		l.mu.addr = o.Listener.Addr()
 	}
@@ -76,19 +58,19 @@ func NewListener(s *queue.Scheduler, opts *Options) (*Listener, error) {
 	return l, nil
 }
 
-// newServer configures go-smtp, which carries the protocol. Timeouts, line
-// lengths, TLS and the errors that a client may make are the conn's.
+// newServer configures go-smtp, which carries the protocol. Timeouts, sizes,
+// numbers, TLS and the errors that a client may make are ours.
 func (l *Listener) newServer() *smtp.Server {
 	srv := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
-		return c.Conn().(*conn).s, nil
+		return c.Conn().(*conn).speaker.(*dialogue).s, nil
 	}))
 	srv.Domain = l.opts.Hostname
 	srv.LMTP = l.opts.LMTP
-	srv.MaxRecipients = l.opts.Limits.Recipients
-	srv.MaxMessageBytes = l.opts.Limits.MessageSize
 	srv.MaxLineLength = 0
 	srv.AllowInsecureAuth = true // the session decides
 	srv.EnableSMTPUTF8 = true
+	srv.EnableBINARYMIME = true
+	srv.EnableREQUIRETLS = true
 	srv.EnableDSN = true
 	srv.ErrorLog = errorLog{l.opts.Logger}
 	return srv
@@ -111,7 +93,7 @@ func (l *Listener) ListenAndServe() error {
 	if l.opts.Listener != nil {
 		return l.Serve(l.opts.Listener)
 	}
-	if l.closed() {
+	if l.tracker.closed() {
 		return ErrServerClosed
 	}
 	network, addr := "tcp", l.opts.Addr
@@ -141,8 +123,8 @@ func (l *Listener) Serve(ln net.Listener) error {
 		return ErrServerClosed
 	}
 	defer l.remove(ln)
-	err := l.server.Serve(&acceptor{Listener: ln, l: l})
-	if l.closed() {
+	err := l.server.Serve(acceptor{ln, l})
+	if l.tracker.closed() {
 		return ErrServerClosed
 	}
 	return fmt.Errorf("smtpserver: accepting on %s: %w", ln.Addr(), err)
@@ -151,10 +133,9 @@ func (l *Listener) Serve(ln net.Listener) error {
 func (l *Listener) add(ln net.Listener) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.mu.closed {
+	if !l.tracker.add(ln) {
 		return false
 	}
-	l.mu.listeners[ln] = struct{}{}
 	if l.mu.addr == nil {
 		l.mu.addr = ln.Addr()
 	}
@@ -164,38 +145,44 @@ func (l *Listener) add(ln net.Listener) bool {
 
 func (l *Listener) remove(ln net.Listener) {
 	ln.Close()
-	l.mu.Lock()
-	delete(l.mu.listeners, ln)
-	l.mu.Unlock()
+	l.tracker.remove(ln)
 	l.serve.Done()
 }
 
-func (l *Listener) closed() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.mu.closed
+// An acceptor gives go-smtp connections of ours.
+type acceptor struct {
+	net.Listener
+	l *Listener
 }
 
-// stopAccepting closes all listeners and returns the connections that are open.
-func (l *Listener) stopAccepting() []*conn {
+// Accept returns a *conn that is tracked.
+func (a acceptor) Accept() (net.Conn, error) {
+	raw, err := a.l.tracker.accept(a.Listener)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(a.l.tracker, raw, &a.l.opts.Limits)
+	d := &dialogue{c: c}
+	c.speaker = d
+	d.s = newSession(a.l, c, d)
+	open, over := a.l.tracker.track(c)
+	switch {
+	case !open:
+		raw.Close()
+		return nil, net.ErrClosed
+	case over:
+		d.refused = replyTooMany
+	}
+	return c, nil
+}
+
+// stop accepts nothing more.
+func (l *Listener) stop() {
 	l.gate.drain()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.mu.closed {
-		l.mu.closed = true
-		close(l.done)
-	}
-	for ln := range l.mu.listeners {
-		ln.Close()
-	}
+	l.tracker.stop()
 	if ln := l.opts.Listener; ln != nil {
 		ln.Close()
 	}
-	conns := make([]*conn, 0, len(l.mu.conns))
-	for c := range l.mu.conns {
-		conns = append(conns, c)
-	}
-	return conns
 }
 
 // Shutdown ends the Listener without interrupting transactions: it accepts no
@@ -206,54 +193,36 @@ func (l *Listener) stopAccepting() []*conn {
 // is stored after it has returned, and for hooks, which must heed their context.
 // It does not stop the Scheduler.
 func (l *Listener) Shutdown(ctx context.Context) error {
-	if d := l.opts.Limits.ShutdownTimeout; d > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d)
-		defer cancel()
-	}
-	for _, c := range l.stopAccepting() {
-		c.drain()
-	}
+	l.stop()
 	joined := make(chan struct{})
 	go func() {
 		defer close(joined)
 		l.join()
 	}()
-	select {
-	case <-joined:
-		return nil
-	case <-ctx.Done():
+	if err := l.tracker.shutdown(ctx, l.opts.Limits.ShutdownTimeout, joined); err != nil {
+		return fmt.Errorf("smtpserver: Shutdown closed connections that were in a transaction: %w", err)
 	}
-	l.abortAll()
-	<-joined
-	return fmt.Errorf("smtpserver: Shutdown closed connections that were in a transaction: %w", ctx.Err())
+	return nil
 }
 
 // Close ends the Listener at once: it closes all sockets and waits for hooks and
 // for commits in flight, whose clients do not learn of them. What was committed is
 // handed to the Scheduler.
 func (l *Listener) Close() error {
-	l.stopAccepting()
-	l.abortAll()
+	l.stop()
+	l.tracker.abortAll()
 	l.join()
 	return nil
 }
 
-func (l *Listener) abortAll() {
-	l.cancel()
-	for _, c := range l.stopAccepting() {
-		c.abort()
-	}
-}
-
 // join waits for every goroutine: the Serve loops first, so that no connection
-// is added, then the connections, which wait for the content of BDAT.
+// is added, then the connections.
 func (l *Listener) join() {
 	l.serve.Wait()
 	l.joined.Do(func() {
 		l.server.Shutdown(context.Background()) // waits; all listeners are closed
 	})
-	l.cancel()
+	l.tracker.cancel()
 }
 
 // errorLog takes what go-smtp has to say.

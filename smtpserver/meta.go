@@ -11,16 +11,16 @@ import (
 
 // meta returns the metadata of the messages of this session: what is known of
 // it, and over that what hooks set.
-func (s *session) meta() map[string]string {
+func (s *reception) meta() map[string]string {
 	protocol := "ESMTP"
-	if s.l.opts.LMTP {
+	if s.opts.LMTP {
 		protocol = "LMTP"
 	}
 	m := map[string]string{
 		"reception_protocol": protocol,
-		"received_via":       endpoint(s.pub.Local, s.c.raw.LocalAddr().String()),
-		"received_from":      endpoint(s.pub.Remote, s.c.raw.RemoteAddr().String()),
-		"hostname":           s.l.opts.Hostname,
+		"received_via":       endpoint(s.pub.Local, s.via[0]),
+		"received_from":      endpoint(s.pub.Remote, s.via[1]),
+		"hostname":           s.opts.Hostname,
 		"ehlo_domain":        s.pub.Hello,
 		"session_id":         s.pub.ID,
 	}
@@ -37,7 +37,30 @@ func (s *session) meta() map[string]string {
 		set("tls_peer_subject_name", subjectNames(t))
 	}
 	maps.Copy(m, s.pub.Meta)
+	if s.more != nil {
+		maps.Copy(m, s.more())
+	}
 	return m
+}
+
+// claim takes another address of the client for its own, and ours that it
+// connected to. Invalid ones say that nothing is known of the client, and that
+// ours are unchanged. It returns the metadata that keeps the first addresses.
+func (s *reception) claim(remote, local netip.AddrPort) map[string]string {
+	meta := map[string]string{
+		"orig_received_from": endpoint(s.pub.Remote, s.via[1]),
+		"orig_received_via":  endpoint(s.pub.Local, s.via[0]),
+	}
+	for name := range meta {
+		if first, ok := s.pub.Meta[name]; ok {
+			meta[name] = first
+		}
+	}
+	s.pub.Remote = remote
+	if local.IsValid() {
+		s.pub.Local = local
+	}
+	return meta
 }
 
 // endpoint is one end of the connection, ip:port where it has such.
@@ -65,18 +88,18 @@ func subjectNames(t *tls.ConnectionState) string {
 }
 
 // class is the key of fairness of the messages of this session. Never empty.
-func (s *session) class(meta map[string]string) string {
+func (s *reception) class(meta map[string]string) string {
 	switch {
 	case meta["tenant"] != "":
 		return meta["tenant"]
-	case s.pub.AuthnID != "":
-		return s.pub.AuthnID
+	case meta["authn_id"] != "":
+		return meta["authn_id"]
 	}
 	return networkClass(s.pub.Remote.Addr())
 }
 
 // recordRejection tells the Scheduler of a command that was refused.
-func (s *session) recordRejection(r *reply, command string) {
+func (s *reception) recordRejection(r *reply, command string) {
 	meta := s.meta()
 	rec := queue.Record{
 		Type:               queue.Rejection,
@@ -98,13 +121,13 @@ func (s *session) recordRejection(r *reply, command string) {
 	if t := s.pub.TLS; t != nil && len(t.PeerCertificates) > 0 {
 		rec.TLSPeerSubjectName = []string{t.PeerCertificates[0].Subject.String()}
 	}
-	s.l.sched.RecordRejection(rec)
+	s.sched.RecordRejection(rec)
 }
 
 // peer is the address of the client without its port.
-func (s *session) peer() string {
+func (s *reception) peer() string {
 	if ip := s.pub.Remote.Addr(); ip.IsValid() {
 		return ip.String()
 	}
-	return s.c.raw.RemoteAddr().String()
+	return s.via[1]
 }

@@ -1,70 +1,60 @@
 package smtpserver
 
 import (
-	"github.com/emersion/go-smtp"
+	"slices"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
-// verdicts are what became of each message of a transaction. They are an error
-// only as what [transaction.complete] returns.
-type verdicts struct {
-	entries []*spool.Entry
-	errs    []error // one per entry, nil: all stored
-}
-
-func (v *verdicts) Error() string { return "smtpserver: the messages have verdicts" }
-
-// outcome is what became of entries: all were stored, or there is an error for
-// each, or one for all of them.
-func outcome(entries []*spool.Entry, errs []error) error {
-	if len(errs) > 0 && len(errs) != len(entries) {
-		return errs[0]
-	}
-	return &verdicts{entries: entries, errs: errs}
-}
-
-// answer returns the reply to the content. Under LMTP it tells status about each
+// toAll is one reply for the whole transaction: under LMTP it is given for each
 // recipient (RFC 2033, section 4.2).
-func (tx *transaction) answer(err error, status smtp.StatusCollector) error {
-	v, ok := err.(*verdicts)
-	if !ok {
-		return tx.s.refuse(err) // go-smtp gives it to every recipient
+func (tx *transaction) toAll(r *reply) []*reply {
+	if !tx.r.opts.LMTP {
+		return []*reply{r}
 	}
-	if status == nil {
-		return tx.s.refuse(v.reply())
-	}
-	v.tell(tx.rcptTo, tx.env, status)
-	return nil
+	return slices.Repeat([]*reply{r}, len(tx.env.Recipients))
 }
 
-// reply is the one reply of SMTP. If anything failed, nothing was stored.
-func (v *verdicts) reply() *reply {
-	if w := worst(v.errs); w != nil {
-		return w
+// outcome is what the client is told of entries: all were stored, or there is
+// an error for each, or one for all of them.
+func (tx *transaction) outcome(entries []*spool.Entry, errs []error) []*reply {
+	answers := make([]*reply, len(errs))
+	for i, err := range errs {
+		answers[i] = tx.r.explain(err)
 	}
-	ids := make([]spool.ID, len(v.entries))
-	for i, e := range v.entries {
+	switch {
+	case len(errs) > 0 && len(errs) != len(entries):
+		return tx.toAll(answers[0])
+	case tx.r.opts.LMTP:
+		return tx.perRecipient(entries, answers)
+	}
+	if w := worst(answers); w != nil { // nothing was stored
+		return []*reply{w}
+	}
+	ids := make([]spool.ID, len(entries))
+	for i, e := range entries {
 		ids[i] = e.ID
 	}
-	return okReply(ids...)
+	return []*reply{okReply(ids...)}
 }
 
-// tell finds the message of each recipient, and tells status of it.
-func (v *verdicts) tell(rcptTo []string, env spool.Envelope, status smtp.StatusCollector) {
-	replies := make(map[string][]*reply, len(rcptTo))
-	for i, e := range v.entries {
+// perRecipient finds the reply to the message of each recipient. answers is
+// empty, or has one for each entry, nil for those that were stored.
+func (tx *transaction) perRecipient(entries []*spool.Entry, answers []*reply) []*reply {
+	of := make(map[string][]*reply, len(tx.env.Recipients))
+	for i, e := range entries {
 		r := okReply(e.ID)
-		if v.errs != nil && v.errs[i] != nil {
-			r = toReply(v.errs[i])
+		if len(answers) > 0 && answers[i] != nil {
+			r = answers[i]
 		}
 		for _, rcpt := range e.Envelope.Recipients {
-			replies[rcpt.Address] = append(replies[rcpt.Address], r)
+			of[rcpt.Address] = append(of[rcpt.Address], r)
 		}
 	}
-	for i, rcpt := range env.Recipients {
-		r := replies[rcpt.Address][0]
-		replies[rcpt.Address] = replies[rcpt.Address][1:]
-		status.SetStatus(rcptTo[i], r.smtp())
+	replies := make([]*reply, len(tx.env.Recipients))
+	for i, rcpt := range tx.env.Recipients {
+		replies[i] = of[rcpt.Address][0]
+		of[rcpt.Address] = of[rcpt.Address][1:]
 	}
+	return replies
 }

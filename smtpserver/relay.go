@@ -38,10 +38,13 @@ func (s *session) mayRelay() bool {
 		return true
 	}
 	ip := s.pub.Remote.Addr().WithZone("")
-	if s.l.opts.RelayHosts == nil {
+	if s.foreign && (!ip.IsValid() || ip.IsLoopback()) {
+		return false // whoever speaks for others cannot make them local
+	}
+	if s.opts.RelayHosts == nil {
 		return ip.IsLoopback()
 	}
-	return slices.ContainsFunc(s.l.opts.RelayHosts, func(p netip.Prefix) bool { return p.Contains(ip) })
+	return slices.ContainsFunc(s.opts.RelayHosts, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 // networkClass is the key of fairness for a client that said nothing better

@@ -29,9 +29,6 @@ func resolve(opts *Options) (Options, error) {
 	if opts != nil {
 		o = *opts
 	}
-	if err := checkSupported(&o); err != nil {
-		return o, err
-	}
 	return o, o.complete()
 }
 
@@ -90,21 +87,6 @@ func checkBanner(where, s string) error {
 		return fmt.Errorf("smtpserver: %s.Banner: want at most %d printable ASCII characters on one line", where, maxBanner)
 	}
 	return nil
-}
-
-func checkSupported(o *Options) error {
-	unsupported := ""
-	switch {
-	case o.DeferredSpool: // until it is
-		unsupported = "DeferredSpool"
-	case o.Proxy.From != nil || o.Proxy.XClient != nil || o.Proxy.Require:
-		unsupported = "Proxy"
-	case len(o.Overrides) > 0:
-		unsupported = "Overrides"
-	default:
-		return nil
-	}
-	return fmt.Errorf("smtpserver: Options.%s is not supported by this version: leave it unset", unsupported)
 }
 
 // checkAddr refuses what cannot be listened on, before anything is tried.

@@ -19,9 +19,6 @@ func TestNewListenerErrors(t *testing.T) {
 		want string // part of the error; empty: none
 	}{
 		{"zero", Options{}, ""},
-		{"DeferredSpool", Options{DeferredSpool: true}, "Options.DeferredSpool is not supported"},
-		{"Proxy", Options{Proxy: Proxy{Require: true}}, "Options.Proxy is not supported"},
-		{"Overrides", Options{Overrides: []Override{{}}}, "Options.Overrides is not supported"},
 		{"bad address", Options{Addr: "nonsense"}, "want host:port"},
 		{"everywhere", Options{Addr: ":2525"}, "listen on loopback"},
 		{"another address", Options{Addr: "192.0.2.1:25"}, "listen on loopback"},

@@ -16,12 +16,12 @@ import (
 const dateFormat = "Mon, 2 Jan 2006 15:04:05 -0700"
 
 // trace returns the fields that are put above e.
-func (s *session) trace(e *spool.Entry) []byte {
+func (s *reception) trace(e *spool.Entry) []byte {
 	var b bytes.Buffer
-	if !s.l.opts.Trace.OmitSupplemental {
+	if !s.opts.Trace.OmitSupplemental {
 		s.writeSupplemental(&b, e)
 	}
-	if !s.l.opts.Trace.OmitReceived {
+	if !s.opts.Trace.OmitReceived {
 		s.writeReceived(&b, e)
 	}
 	return b.Bytes()
@@ -29,12 +29,12 @@ func (s *session) trace(e *spool.Entry) []byte {
 
 // writeReceived writes a Received field (RFC 5321, section 4.4). It names the
 // recipient only if there is just one: the others would learn of each other.
-func (s *session) writeReceived(b *bytes.Buffer, e *spool.Entry) {
+func (s *reception) writeReceived(b *bytes.Buffer, e *spool.Entry) {
 	fmt.Fprintf(b, "Received: from %s", helloDomain(s.pub.Hello))
 	if ip := s.pub.Remote.Addr(); ip.IsValid() {
 		fmt.Fprintf(b, " (%s)", addressLiteral(ip))
 	}
-	fmt.Fprintf(b, "\r\n\tby %s with %s id %s", s.l.opts.Hostname, s.protocol(), e.ID)
+	fmt.Fprintf(b, "\r\n\tby %s with %s id %s", s.opts.Hostname, s.protocol(), e.ID)
 	if rcpts := e.Envelope.Recipients; len(rcpts) == 1 {
 		if path, ok := quotePath(rcpts[0].Address); ok {
 			fmt.Fprintf(b, "\r\n\tfor <%s>", path)
@@ -44,10 +44,10 @@ func (s *session) writeReceived(b *bytes.Buffer, e *spool.Entry) {
 }
 
 // protocol is the "with" of a Received field (RFC 3848).
-func (s *session) protocol() string {
+func (s *reception) protocol() string {
 	name := "SMTP"
 	switch {
-	case s.l.opts.LMTP:
+	case s.opts.LMTP:
 		name = "LMTP"
 	case s.extended:
 		name = "ESMTP"
@@ -65,19 +65,19 @@ func (s *session) protocol() string {
 
 // writeSupplemental writes the supplemental field: what identifies the message
 // when it comes back in a bounce or a complaint.
-func (s *session) writeSupplemental(b *bytes.Buffer, e *spool.Entry) {
+func (s *reception) writeSupplemental(b *bytes.Buffer, e *spool.Entry) {
 	fields := map[string]string{"_@_": `\_/`}
 	if len(e.Envelope.Recipients) == 1 {
 		fields["recipient"] = e.Envelope.Recipients[0].Address
 	}
-	for _, name := range s.l.opts.Trace.IncludeMetaNames {
+	for _, name := range s.opts.Trace.IncludeMetaNames {
 		if v, ok := e.Meta[name]; ok {
 			fields[name] = v
 		}
 	}
 	text, _ := json.Marshal(fields) // strings only: cannot fail
 	encoded := base64.StdEncoding.EncodeToString(text)
-	b.WriteString(s.l.opts.Trace.HeaderName + ":")
+	b.WriteString(s.opts.Trace.HeaderName + ":")
 	for sep := " "; encoded != ""; sep = "\r\n\t" {
 		n := min(len(encoded), 64)
 		b.WriteString(sep + encoded[:n])
@@ -127,6 +127,9 @@ func quotePath(addr string) (string, bool) {
 	local, domain := addr[:at], addr[at+1:]
 	if domain == "" || strings.ContainsAny(domain, " <>()\\\",;") {
 		return "", false
+	}
+	if strings.HasPrefix(local, `"`) && strings.HasSuffix(local, `"`) && len(local) > 1 {
+		return addr, true
 	}
 	if local != "" && !strings.ContainsAny(local, " ()<>[]:;@\\,\"") {
 		return addr, true

@@ -17,8 +17,7 @@ import (
 )
 
 func traced(hello, addr string, trace Trace) (string, *spool.Entry) {
-	l := &Listener{opts: Options{Hostname: "mx.example.com", Trace: trace}}
-	s := &session{l: l, extended: true, pub: &Session{Hello: hello, Remote: netip.MustParseAddrPort("[2001:db8::1]:25")}}
+	s := &reception{opts: &Options{Hostname: "mx.example.com", Trace: trace}, extended: true, pub: &Session{Hello: hello, Remote: netip.MustParseAddrPort("[2001:db8::1]:25")}}
 	e := &spool.Entry{ID: spool.NewID(), Received: time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("", 3600))}
 	e.Envelope.Recipients = []spool.Recipient{{Address: addr}}
 	return string(s.trace(e)), e
@@ -104,7 +103,7 @@ func TestReplies(t *testing.T) {
 			t.Errorf("%v: %q, want %q", tt.err, got, tt.want)
 		}
 	}
-	if w := worst([]error{nil, spool.ErrFull, queue.Reject(550, "x"), queue.Reject(554, "y")}); w.code != 550 {
+	if w := worst([]*reply{nil, replyFull, {code: 550}, {code: 554}}); w.code != 550 {
 		t.Errorf("worst is %v, want the first 5xx", w)
 	}
 }

@@ -1,18 +1,14 @@
 package smtpserver
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/emersion/go-smtp"
 
 	"github.com/deferredqueue/deferredqueue/queue"
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -28,207 +24,138 @@ const (
 // A transaction is one message from MAIL to its reply. It holds all that belongs
 // to it, so that nothing of it can become another's.
 type transaction struct {
-	s      *session
-	env    spool.Envelope
-	rcptTo []string // the recipients as go-smtp knows them, in the order of env.Recipients
-	size   int64    // announced at MAIL
-	q      *queue.Transaction
+	r       *reception
+	env     spool.Envelope
+	rcptTo  []string // the recipients as go-smtp knows them, in the order of env.Recipients
+	size    int64    // announced at MAIL
+	content *content // nil before DATA or the first BDAT
+	q       *queue.Transaction
 
-	// stored says that messages wait for the hand-over. The goroutine that has
-	// the content writes it before it answers, end reads it behind the reply.
+	// stored says that messages wait for the hand-over.
 	stored   bool
 	decision atomic.Int32
 
-	// With BDAT the content has a goroutine of its own. These are nil without.
-	claimed chan struct{} // closed when it has this transaction
-	done    chan struct{} // closed when it has let go of it
-}
-
-// prepareData is DATA before it is answered with 354: the gates are looked at
-// again, and the spool makes room.
-func (s *session) prepareData() error {
-	tx := s.current()
-	if tx == nil || len(tx.env.Recipients) == 0 || tx.wasClaimed() {
-		return nil // go-smtp refuses it
-	}
-	if err := s.l.gate.check(); err != nil && !errors.Is(err, errDraining) {
-		return toReply(err)
-	}
-	if err := tx.begin(); err != nil {
-		return s.explain(err)
-	}
-	s.c.awaitContent()
-	return nil
-}
-
-func (tx *transaction) begin() (err error) {
-	if tx.q == nil {
-		tx.q, err = tx.s.l.sched.Begin(tx.s.c.ctx, tx.size)
-	}
-	return err
-}
-
-// data takes the content of DATA, and replies with one error, or one per
-// recipient to status if that is not nil.
-func (s *session) data(status smtp.StatusCollector) (err error) {
-	tx := s.current()
-	if tx == nil || tx.q == nil {
-		s.c.fail()
-		return replyPanic.smtp()
-	}
-	defer s.contain("DATA", &err)
-	body := tx.reader(true)
-	err = tx.fill(body, s.c.r)
-	if err != nil {
-		s.c.fail()
-		return tx.answer(contentError(err, body), status)
-	}
-	s.c.pending = []byte(".\r\n") // for go-smtp, which awaits the end of an empty message
-	return tx.answer(tx.complete(body), status)
-}
-
-// contentError is the reply when the content did not arrive as a whole.
-func contentError(err error, body *bodyReader) error {
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return replyIdle
-	case errors.Is(err, errDrained):
-		return body.refusal
-	}
-	return replyLost
-}
-
-// chunked takes the content of BDAT (RFC 3030) on a goroutine of go-smtp's. It
-// returns only when the last chunk has come, so that its result is read by the
-// command that waits for it.
-func (s *session) chunked(r *io.PipeReader, status smtp.StatusCollector) (err error) {
-	tx := s.claim()
-	if tx == nil {
-		_, err := io.Copy(io.Discard, r)
-		exitIfReset(err)
-		return s.refuse(replyNoMail)
-	}
-	defer close(tx.done)
-	defer s.contain("BDAT", &err)
-	body := tx.reader(false)
-	err = tx.fill(body, bufio.NewReaderSize(r, readBuffer))
-	if err != nil {
-		if tx.q != nil {
-			tx.q.Abort()
-		}
-		exitIfReset(err)
-		return tx.answer(replyLost, status)
-	}
-	return tx.answer(tx.complete(body), status)
-}
-
-// exitIfReset ends the goroutine if go-smtp has given the transfer up. Its
-// result has no reader any more: go-smtp would send it to whatever transaction
-// has taken its place by now.
-func exitIfReset(err error) {
-	if errors.Is(err, smtp.ErrDataReset) {
-		runtime.Goexit()
+	// While content is being taken nobody else ends the transaction: go-smtp may
+	// call Reset and Logout on another goroutine then.
+	mu struct {
+		sync.Mutex
+		idle  chan struct{} // closed when no content is being taken; nil: none was
+		ended bool
 	}
 }
 
-func (tx *transaction) expectChunks() {
-	if tx.claimed == nil {
-		tx.claimed, tx.done = make(chan struct{}), make(chan struct{})
+// work marks that content is being taken, until rest.
+func (tx *transaction) work() {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.mu.idle = make(chan struct{})
+}
+
+// rest ends the transaction if that was asked for meanwhile.
+func (tx *transaction) rest() {
+	tx.mu.Lock()
+	close(tx.mu.idle)
+	tx.mu.idle = nil
+	ended := tx.mu.ended
+	tx.mu.Unlock()
+	if ended {
+		tx.end()
 	}
 }
 
-// claim takes the current transaction for the goroutine of its content.
-func (s *session) claim() *transaction {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	tx := s.mu.tx
-	if tx == nil || tx.claimed == nil || tx.wasClaimed() {
-		return nil
-	}
-	close(tx.claimed)
-	return tx
+// working returns a channel that is closed when no content is being taken any
+// more, nil if none is.
+func (tx *transaction) working() <-chan struct{} {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	return tx.mu.idle
 }
 
-func (tx *transaction) wasClaimed() bool {
-	if tx.claimed == nil {
-		return false
-	}
-	select {
-	case <-tx.claimed:
-		return true
-	default:
-		return false
-	}
-}
-
-func (tx *transaction) reader(dotted bool) *bodyReader {
-	l := tx.s.l.opts.Limits
-	return &bodyReader{dotted: dotted, maxSize: l.MessageSize, lineLength: l.LineLength, maxHops: l.Hops}
-}
-
-// fill moves the content from src to the spool. What the spool says becomes the
-// refusal of body.
-func (tx *transaction) fill(body *bodyReader, src *bufio.Reader) error {
-	if err := tx.begin(); err != nil {
-		body.refuse(err)
-	}
-	w := tx.s.l.writers.Get().(*bufio.Writer)
-	defer func() {
-		w.Reset(nil)
-		tx.s.l.writers.Put(w)
-	}()
-	w.Reset(tx.q)
-	body.dst = w
-	if err := body.read(src); err != nil {
+// open is the beginning of the content: the gates are looked at again, and the
+// spool makes room.
+func (tx *transaction) open(dotted bool) error {
+	if err := tx.r.gate.check(); err != nil && !errors.Is(err, errDraining) {
 		return err
 	}
-	if body.refusal == nil {
-		if err := w.Flush(); err != nil {
-			body.refuse(err)
-		}
+	q, err := tx.r.sched.Begin(tx.r.link.context(), tx.size)
+	if err != nil {
+		return err
 	}
+	l := tx.r.opts.Limits
+	tx.q = q
+	tx.content = &content{
+		dst: q, dotted: dotted, binary: tx.env.Body == "BINARYMIME", endings: tx.r.opts.InvalidLineEndings,
+		maxSize: l.MessageSize, lineLength: l.LineLength, maxHops: l.Hops,
+	}
+	tx.r.link.awaitContent()
 	return nil
 }
 
-// complete turns a complete content into messages. The result is an outcome.
-func (tx *transaction) complete(body *bodyReader) error {
+// openChunks is open for BDAT, where a refusal holds for all chunks: what was not
+// taken from the beginning must not be taken from the middle.
+func (tx *transaction) openChunks() {
+	if err := tx.open(false); err != nil {
+		tx.content = &content{refusal: err, maxSize: tx.r.opts.Limits.MessageSize}
+	}
+}
+
+// errExcess says that a refused message did not end within the bound.
+var errExcess = errors.New("smtpserver: refused message did not end")
+
+// conclude turns content into messages, and says what the client is told: one
+// reply, or under LMTP one for each recipient. err says why the content is not
+// complete.
+func (tx *transaction) conclude(err error) (replies []*reply) {
+	defer func() {
+		if p := recover(); p != nil {
+			tx.r.logPanic("content", p)
+			replies = []*reply{replyPanic}
+		}
+	}()
 	switch {
-	case body.refusal != nil:
-		return body.refusal
-	case tx.s.c.broken.Load():
-		return replyLost
+	case err == nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return []*reply{replyIdle}
+	case errors.Is(err, errExcess):
+		r := *tx.r.explain(tx.content.refusal)
+		r.close = true
+		return []*reply{&r}
+	default:
+		return []*reply{replyLost}
+	}
+	switch {
+	case tx.content.refusal != nil:
+		return tx.toAll(tx.r.explain(tx.content.refusal))
+	case tx.r.link.lost():
+		return []*reply{replyLost}
 	}
 	entries, err := tx.entries()
 	if err != nil {
-		return err
+		return tx.toAll(tx.r.explain(err))
 	}
 	ctx, stop := tx.watch()
 	defer stop()
 	errs := tx.store(ctx, entries)
 	if tx.stored && !tx.decision.CompareAndSwap(undecided, accepted) {
 		tx.revoke()
-		return replyProcessing
+		return []*reply{replyProcessing} // the watchdog has said it
 	}
-	return outcome(entries, errs)
+	return tx.outcome(entries, errs)
 }
 
 // watch starts the clock of ProcessingTimeout. When it and the grace have
 // passed, the client is told without waiting any longer.
 func (tx *transaction) watch() (context.Context, func()) {
-	s := tx.s
-	ctx, cancel := s.processing()
-	d := s.l.opts.Limits.ProcessingTimeout
+	ctx, cancel := tx.r.processing()
+	d := tx.r.opts.Limits.ProcessingTimeout
 	if d <= 0 {
 		return ctx, cancel
 	}
-	replies := 1
-	if s.l.opts.LMTP {
-		replies = len(tx.rcptTo)
-	}
-	timer := time.AfterFunc(d+s.l.grace, func() {
+	replies := len(tx.toAll(nil))
+	timer := time.AfterFunc(d+tx.r.grace, func() {
 		if tx.decision.CompareAndSwap(undecided, overdue) {
-			s.logger.Error("smtp message took too long to store", "timeout", d, "grace", s.l.grace)
-			s.c.cutOff(replyProcessing, replies)
+			tx.r.logger.Error("smtp message took too long to store", "timeout", d, "grace", tx.r.grace)
+			tx.r.link.cutOff(replyProcessing, replies)
 		}
 	})
 	return ctx, func() {
@@ -240,17 +167,18 @@ func (tx *transaction) watch() (context.Context, func()) {
 // store makes the entries durable: all or none, but under LMTP without
 // DeferredQueue. errs is nil if all are.
 func (tx *transaction) store(ctx context.Context, entries []*spool.Entry) (errs []error) {
-	opts := &tx.s.l.opts
+	opts := tx.r.opts
 	if !opts.DeferredQueue {
 		errs = tx.q.Inject(ctx, opts.LMTP, entries...)
 		tx.stored = errs == nil || opts.LMTP && slices.Contains(errs, nil)
-		for i, err := range errs {
-			errs[i] = tx.s.explain(err)
-		}
 		return errs
 	}
-	if err := tx.q.Commit(ctx, entries...); err != nil {
-		return []error{tx.s.explain(err)}
+	keep := tx.q.Commit
+	if opts.DeferredSpool {
+		keep = tx.q.Keep
+	}
+	if err := keep(ctx, entries...); err != nil {
+		return []error{err}
 	}
 	tx.stored = true
 	return nil
@@ -262,16 +190,19 @@ func (tx *transaction) revoke() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := tx.q.Revoke(ctx); err != nil {
-		tx.s.logger.Error("smtp message was stored too late and could not be removed: it will be injected", "error", err)
+		tx.r.logger.Error("smtp message was stored too late and could not be removed: it will be injected", "error", err)
 	}
 	tx.stored = false
 }
 
 // end is called behind the reply, and when the transaction is given up.
 func (tx *transaction) end() {
+	tx.mu.Lock()
+	tx.mu.ended = true
+	working := tx.mu.idle != nil
+	tx.mu.Unlock()
 	switch {
-	case tx.wasClaimed() && !tx.finished():
-		// The goroutine of the content aborts it: its reader has ended.
+	case working: // rest does it
 	case tx.stored:
 		tx.q.HandOver()
 		tx.stored = false
@@ -281,30 +212,21 @@ func (tx *transaction) end() {
 	}
 }
 
-func (tx *transaction) finished() bool {
-	select {
-	case <-tx.done:
-		return true
-	default:
-		return false
-	}
-}
-
 // entries splits the transaction into messages that share the body and their metadata.
 func (tx *transaction) entries() ([]*spool.Entry, error) {
-	s := tx.s
-	groups := s.l.opts.Batch(tx.env.Clone())
+	r := tx.r
+	groups := r.opts.Batch(tx.env.Clone())
 	if err := checkBatch(tx.env, groups); err != nil {
 		return nil, err
 	}
-	meta, at := s.meta(), received()
-	class := s.class(meta)
+	meta, at := r.meta(), received()
+	class := r.class(meta)
 	entries := make([]*spool.Entry, len(groups))
 	for i, rcpts := range groups {
 		env := tx.env
 		env.Recipients = rcpts
 		e := &spool.Entry{ID: spool.NewID(), Class: class, Received: at, Envelope: env, Meta: meta}
-		e.Header = s.trace(e)
+		e.Header = r.trace(e)
 		entries[i] = e
 	}
 	return entries, nil

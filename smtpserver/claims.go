@@ -1,0 +1,117 @@
+package smtpserver
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// This file is about addresses that are claimed for a client: by PROXY, before
+// anything is said, and by XCLIENT.
+
+// proxied reads the PROXY header of a connection that may bring one.
+func (d *dialogue) proxied() error {
+	p := d.s.l.opts.Proxy
+	if !contains(p.From, d.s.pub.Remote.Addr()) {
+		return nil
+	}
+	lower, h, err := d.c.readProxied(p.Require)
+	switch {
+	case errors.Is(err, errDraining):
+		return err
+	case err != nil:
+		d.s.logger.Warn("smtp PROXY header refused", "error", err)
+		return errSilent
+	case !h.found && p.Require:
+		d.s.logger.Warn("smtp connection without a PROXY header refused")
+		return errSilent
+	case !h.found:
+		d.unproxied = true
+	case !h.local:
+		d.s.claim(h.source, h.dest)
+		d.s.trusted = h.source.Addr()
+	}
+	d.c.setLower(lower)
+	return nil
+}
+
+// readProxied waits for a PROXY header; see [readProxyHeader].
+func (c *conn) readProxied(require bool) (net.Conn, proxied, error) {
+	limit := c.limits.ClientTimeout
+	if !require && (limit <= 0 || limit > proxyPatience) {
+		limit = proxyPatience
+	}
+	if err := c.armOnce(limit); err != nil {
+		return nil, proxied{}, err
+	}
+	return readProxyHeader(c.raw)
+}
+
+// mayClaim reports whether XCLIENT is believed: from the other end of the
+// connection or, behind a proxy, from the client of that.
+func (s *session) mayClaim() bool { return contains(s.l.opts.Proxy.XClient, s.trusted) }
+
+func contains(networks []netip.Prefix, ip netip.Addr) bool {
+	ip = ip.WithZone("")
+	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// xclient carries XCLIENT out: as if the client whose address it gives had
+// connected just now.
+func (d *dialogue) xclient(arg string) {
+	switch {
+	case !d.s.mayClaim():
+		d.answer(replyNotAuthorized)
+		return
+	case d.s.current() != nil || d.s.pub.AuthnID != "" && !d.s.claimed.has(xclientLogin):
+		d.answer(replyXClientLate)
+		return
+	}
+	x, err := parseXClient(arg)
+	if err != nil {
+		d.answer(toReply(err))
+		return
+	}
+	d.s.become(&x)
+	if err := d.admit(); err != nil {
+		r := *toReply(err)
+		r.close = true
+		d.answer(&r)
+		return
+	}
+	d.welcome()
+}
+
+// become is the session of the client that x speaks of. What was said before does
+// not count any more.
+func (s *session) become(x *xclient) {
+	s.claim(x.remote(s.pub.Remote), x.local(s.pub.Local))
+	s.pub.Hello = ""
+	given := s.claimed.given | x.given
+	if x.has(xclientHelo) {
+		s.claimed.helo = x.helo
+	}
+	if x.has(xclientProto) {
+		s.claimed.proto = x.proto
+	}
+	if x.has(xclientLogin) {
+		s.pub.AuthnID, s.pub.AuthzID = x.login, x.login
+	}
+	s.claimed.given = given
+}
+
+// armOnce sets the deadline of reads that do not pass the input.
+func (c *conn) armOnce(d time.Duration) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.drained {
+		return errDraining
+	}
+	var at time.Time
+	if d > 0 {
+		at = time.Now().Add(d)
+	}
+	return c.raw.SetReadDeadline(at)
+}
