@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // contentModes are all that decides what becomes of a stream, but for limits.
@@ -309,6 +310,47 @@ func TestContentLong(t *testing.T) {
 				c.maxSize = int64(len(message) - 20 + rnd.IntN(40))
 			}
 			checkContent(t, c, stream, []int{[]int{0, 64 << 10, 4096, maxPlain}[rnd.IntN(4)]})
+		}
+	}
+}
+
+// TestContentLinear: whatever a client sends, a large window takes no longer
+// than small ones, as it would if the same octets were searched again and again.
+func TestContentLinear(t *testing.T) {
+	const size, tries = 1 << 19, 3
+	for _, tt := range []struct {
+		name, unit string
+		c          content
+	}{
+		{"CR", "\r", content{endings: Fix}},
+		{"LF", "\n", content{endings: Fix}},
+		{"CR in lines", "x\ry\r\n", content{endings: Allow}},
+		{"CR in denied lines", "x\ry\r\n", content{endings: Deny}},
+		{"LF in lines", "x\ny\r\n", content{endings: Allow}},
+		{"dots", "..\r\n", content{endings: Deny, dotted: true}},
+		{"too large", "x\r\n", content{endings: Deny, maxSize: 100}},
+		{"one line", "x", content{endings: Deny}},
+		{"one line with CR", "x\r", content{endings: Allow}},
+	} {
+		in := []byte("\r\n" + strings.Repeat(tt.unit, size/len(tt.unit)))
+		measure := func(window int) time.Duration {
+			c := tt.c
+			c.dst = io.Discard
+			begin := time.Now()
+			for p := range slices.Chunk(in, window) {
+				c.take(p)
+			}
+			return time.Since(begin)
+		}
+		var small, large time.Duration
+		for range tries {
+			small, large = measure(256), measure(len(in))
+			if large < 10*small+100*time.Millisecond {
+				break
+			}
+		}
+		if large >= 10*small+100*time.Millisecond {
+			t.Errorf("%s: one window takes %v, small ones %v", tt.name, large, small)
 		}
 	}
 }
