@@ -130,7 +130,9 @@ func (m *sessionModel) completeLMTP(v contentVerdict, content string) {
 		if len(m.replies) == 0 && i > 0 {
 			m.open = append(m.open, &modelMessage{tx.sender, tx.anySender, tx.rcpts, v.contents})
 		}
-		m.over = false // replies of the same kind may follow
+		if m.over {
+			return
+		}
 		r, ok := m.reply("the content")
 		if !ok {
 			return

@@ -24,6 +24,8 @@ type sessionModel struct {
 	over bool
 
 	hello, authenticated bool
+	errors               int  // Limits.Errors counts them
+	counted              bool // the command is among them
 	tx                   *modelTransaction
 
 	want    map[string]*modelMessage // what must be injected, by ID
@@ -70,16 +72,19 @@ func (m *sessionModel) judge() {
 		m.command()
 	}
 	for !m.over {
-		if len(m.replies) == 0 {
+		if len(m.replies) == 0 && m.cut {
 			return
 		}
-		m.reply("nothing") // what answers no command can only be the end
+		m.reply("") // what answers no command can only be the end
 		if !m.over {
 			m.fault("a reply that answers nothing")
 			return
 		}
 	}
-	if len(m.replies) > 0 && !m.conf.lmtp && len(m.faults) == 0 {
+	for m.conf.lmtp && len(m.replies) > 0 && m.replies[0].code == 421 { // to each recipient
+		m.replies = m.replies[1:]
+	}
+	if len(m.replies) > 0 && len(m.faults) == 0 {
 		m.fault("%d replies behind the last", len(m.replies))
 	}
 }
@@ -98,13 +103,16 @@ func (m *sessionModel) reply(to string) (r sessionReply, ok bool) {
 	if len(m.replies) == 0 {
 		m.over = true
 		if !m.cut {
-			m.fault("the connection ended without a reply to %s", to)
+			m.fault("the connection ended without a reply to %q", to)
 		}
 		return r, false
 	}
 	r, m.replies = m.replies[0], m.replies[1:]
 	switch {
-	case r.code == 421 || r.code == 221:
+	case r.code == 421:
+		m.over = true
+		m.checkFarewell(r, to)
+	case r.code == 221:
 		m.over = true
 	case len(m.replies) == 0 && (farewell.MatchString(r.text) || strings.HasPrefix(r.text, "4.4.5")):
 		m.over = true
@@ -112,7 +120,28 @@ func (m *sessionModel) reply(to string) (r sessionReply, ok bool) {
 	if r.code == 221 && to != "QUIT" {
 		m.fault("221 to %s", to)
 	}
+	if !m.counted && (r.code >= 500 && r.code <= 504 || r.code == 535) {
+		m.counted = true
+		if m.errors++; m.errors > m.conf.limits.Errors && !m.over {
+			if last, ok := m.reply("too many errors"); ok && last.code != 421 {
+				m.fault("%d %s behind %d errors", last.code, last.text, m.errors)
+			}
+		}
+	}
 	return r, true
+}
+
+// checkFarewell looks at a 421, which needs a reason.
+func (m *sessionModel) checkFarewell(r sessionReply, to string) {
+	switch text := r.text; {
+	case m.cut:
+	case strings.HasPrefix(text, "4.4.2 "): // the client was silent
+		if to != "" {
+			m.fault("421 %s to %s", text, to)
+		}
+	case !strings.HasPrefix(text, "4.7.0 ") || to != "too many errors":
+		m.fault("421 %s to %q", text, to)
+	}
 }
 
 // line takes the next command line; ok is false if it did not arrive as a whole.
@@ -136,7 +165,7 @@ func (m *sessionModel) unfinished() (string, bool) {
 		}
 		return "", false
 	}
-	if r, _ := m.reply("an unfinished command"); !m.over || r.code < 400 {
+	if r, _ := m.reply(""); !m.over || r.code < 400 {
 		m.fault("%d %s to what was not complete", r.code, r.text)
 	}
 	return "", false
@@ -145,6 +174,7 @@ func (m *sessionModel) unfinished() (string, bool) {
 var wellFormedBdat = regexp.MustCompile(`^[0-9]+(\s+(?i:LAST))?$`)
 
 func (m *sessionModel) command() {
+	m.counted = false
 	line, ok := m.line()
 	if !ok {
 		return
@@ -237,6 +267,9 @@ func (m *sessionModel) rcpt(line, arg string, r sessionReply) {
 		if !ok || addr == "" {
 			addr = "?"
 		}
+		if strings.EqualFold(addr, "postmaster") { // RFC 5321, section 4.5.1
+			addr += "@mx.example.com"
+		}
 		m.tx.rcpts = append(m.tx.rcpts, addr)
 		m.ascii(addr)
 	case m.tx != nil && !m.tx.chunked && !m.tx.unsettled && len(m.tx.rcpts) < limit && plainRcpt.MatchString(line):
@@ -255,8 +288,11 @@ func (m *sessionModel) ascii(addr string) {
 	}
 }
 
-// modelPath reads the path of MAIL or RCPT (RFC 5321, section 4.1.2), without the
-// quotes of its local part, and returns what follows.
+// modelAtoms is a local part that needs no quotes.
+var modelAtoms = regexp.MustCompile(`^[^][ ()<>:;@\\,".]+(\.[^][ ()<>:;@\\,".]+)*$`)
+
+// modelPath reads the path of MAIL or RCPT (RFC 5321, section 4.1.2), whose local
+// part has quotes only if it needs them, and returns what follows.
 func modelPath(s string) (addr, rest string, ok bool) {
 	if s, ok = strings.CutPrefix(s, "<"); !ok {
 		addr, rest, _ = strings.Cut(s, " ")
@@ -287,7 +323,14 @@ func modelPath(s string) (addr, rest string, ok bool) {
 	if strings.ContainsAny(addr, "\"\\<() \t") {
 		ok = false
 	}
-	return local.String() + addr, rest, ok
+	name := local.String()
+	if at := strings.LastIndexByte(addr, '@'); name == "" && at >= 0 {
+		name, addr = addr[:at], addr[at:]
+	}
+	if name != "" && !modelAtoms.MatchString(name) {
+		name = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(name) + `"`
+	}
+	return name + addr, rest, ok
 }
 
 func (m *sessionModel) data(arg string, r sessionReply) {
