@@ -40,6 +40,10 @@ func validText(s string, smtputf8 bool) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return unicode.IsControl(c) || c > unicode.MaxASCII && !smtputf8 })
 }
 
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c > unicode.MaxASCII })
+}
+
 // quoteLocal returns a local part with the quotes that it needs.
 func quoteLocal(s string) string {
 	if isDotString(s) {

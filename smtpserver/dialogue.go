@@ -199,6 +199,7 @@ func (d *dialogue) execute(line, arg []byte) []byte {
 			d.answer(replySender)
 			return nil
 		}
+		line, d.s.announced = shortenSize(line)
 	case "RCPT":
 		if !soundPath(line) {
 			d.answer(replyRecipient)
@@ -241,29 +242,19 @@ func (d *dialogue) reply(line []byte) {
 	case d.silent:
 		d.silent = !final
 		return
-	case code == 250 && d.verb == "MAIL": // go-smtp's have the address, in whatever characters
-		line = senderOK
-	case code == 250 && d.verb == "RCPT":
-		line = recipientOK
 	case code == 250 && isHello(d.verb):
 		if final {
 			d.c.say(d.s.capabilities(d.verb))
 		}
 		return
-	case code == 502 && sequenced[d.verb] && !d.own: // go-smtp's 502 for RFC 5321's 503
-		line = append([]byte("503"), line[3:]...)
-		code = 503
+	case final:
+		code, line = d.correct(code, line)
 	}
 	d.c.say(line)
 	if final {
 		d.replied(code, line)
 	}
 }
-
-var senderOK, recipientOK = []byte("250 2.1.0 Sender OK\r\n"), []byte("250 2.1.5 Recipient OK\r\n")
-
-// sequenced are the commands that have their place.
-var sequenced = map[string]bool{"MAIL": true, "RCPT": true, "DATA": true, "AUTH": true}
 
 func isHello(verb string) bool { return verb == "EHLO" || verb == "LHLO" || verb == "HELO" }
 

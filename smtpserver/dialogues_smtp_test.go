@@ -262,18 +262,18 @@ var talksEnvelope = []talk{
 		S: 354
 		C: .
 		S: 250 2\.0\.0 OK ids=[0-9a-f]{32}( [0-9a-f]{32}){3}\r\n`,
-		want: []letter{{"a b@sender.example", "c@d@one.example", "", ""}, {"a b@sender.example", `e"f@one.example`, "", ""},
-			{"a b@sender.example", "G.h+i@[192.0.2.1]", "", ""}, {"a b@sender.example", "j@one.example", "", ""}}},
+		want: []letter{{`"a b"@sender.example`, `"c@d"@one.example`, "", ""}, {`"a b"@sender.example`, `"e\"f"@one.example`, "", ""},
+			{`"a b"@sender.example`, "G.h+i@[192.0.2.1]", "", ""}, {`"a b"@sender.example`, "j@one.example", "", ""}}},
 	{name: "long addresses", rule: "RFC 5321 4.5.3.1", opts: deferredMode, lines: `
 		C: EHLO client.example
 		S: 250
 		C: MAIL FROM:<{330*a}@sender.example>
 		S: 501 5\.1\.
-		C: MAIL FROM:<{64*a}@{200*b}.example>
+		C: MAIL FROM:<{64*a}@{63*b}.{63*c}.{63*d}.example>
 		S: 250
 		C: RCPT TO:<{330*a}@one.example>
 		S: 501 5\.1\.
-		C: RCPT TO:<{64*a}@{200*b}.example>
+		C: RCPT TO:<{64*a}@{63*b}.{63*c}.{63*d}.example>
 		S: 250`},
 	{name: "nested MAIL", rule: "RFC 5321 4.1.4", opts: deferredMode, lines: `
 		C: EHLO client.example

@@ -34,6 +34,8 @@ var (
 	replyCredentials          = &reply{code: 454, enhanced: [3]int{4, 7, 0}, text: "Temporary authentication failure"}
 	replySender               = &reply{code: 501, enhanced: [3]int{5, 1, 7}, text: "Malformed sender address"}
 	replyRecipient            = &reply{code: 501, enhanced: [3]int{5, 1, 3}, text: "Malformed recipient address"}
+	replySenderUTF8           = &reply{code: 550, enhanced: [3]int{5, 6, 7}, text: "Sender address needs SMTPUTF8"}
+	replyRecipientUTF8        = &reply{code: 553, enhanced: [3]int{5, 6, 7}, text: "Recipient address needs SMTPUTF8"}
 	replyORcpt                = &reply{code: 501, enhanced: [3]int{5, 5, 4}, text: "Malformed ORCPT"}
 	replyCommandLine          = &reply{code: 500, enhanced: [3]int{5, 5, 2}, text: "Command line too long, closing connection", close: true}
 	replyControl              = &reply{code: 500, enhanced: [3]int{5, 5, 2}, text: "Control characters are not allowed in commands"}

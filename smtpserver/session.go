@@ -22,14 +22,15 @@ const maxDomain = 255
 // on the goroutine of the connection.
 type session struct {
 	*reception
-	l        *Listener
-	c        *conn
-	d        *dialogue
-	local    bool       // connected by other means than IP
-	foreign  bool       // the address was claimed for it
-	trusted  netip.Addr // who may claim another by XCLIENT
-	claimed  xclient    // by XCLIENT
-	messages int        // transactions begun
+	l         *Listener
+	c         *conn
+	d         *dialogue
+	local     bool       // connected by other means than IP
+	foreign   bool       // the address was claimed for it
+	trusted   netip.Addr // who may claim another by XCLIENT
+	claimed   xclient    // by XCLIENT
+	announced int64      // SIZE of MAIL, if it is more than go-smtp can read
+	messages  int        // transactions begun
 }
 
 func newSession(l *Listener, c *conn, d *dialogue) *session {
@@ -108,11 +109,15 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) (err error) {
 		s.finish() // its BDAT was refused: the client has given it up
 	}
 	env, size := envelope(opts)
+	size = max(size, s.announced)
 	if err := s.mayBegin(&env, size); err != nil {
 		return s.refuse(err)
 	}
 	sender, ok := mailbox(from, env.SMTPUTF8)
-	if !ok {
+	switch {
+	case !ok && !env.SMTPUTF8 && !isASCII(from):
+		return s.refuse(replySenderUTF8)
+	case !ok:
 		return s.refuse(replySender)
 	}
 	env.Sender = sender
@@ -170,10 +175,13 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) (err error) {
 	}
 	rcpt := recipient(opts)
 	var ok bool
-	if rcpt.Address, ok = mailbox(to, tx.env.SMTPUTF8); !ok || rcpt.Address == "" {
+	rcpt.Address, ok = mailbox(to, tx.env.SMTPUTF8)
+	switch {
+	case !ok && !tx.env.SMTPUTF8 && !isASCII(to):
+		return s.refuse(replyRecipientUTF8)
+	case !ok || rcpt.Address == "":
 		return s.refuse(replyRecipient)
-	}
-	if !validText(rcpt.ORcpt, true) {
+	case !validText(rcpt.ORcpt, true):
 		return s.refuse(replyORcpt)
 	}
 	err = s.hook("Rcpt", s.opts.Hooks.Rcpt != nil, func(ctx context.Context) error {
