@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 
 	"github.com/deferredqueue/deferredqueue/queue"
@@ -19,7 +20,7 @@ var errDraining = errors.New("smtpserver: shutting down")
 type gate struct {
 	ready  func() error // of the Scheduler: its spool and its records
 	gauges []*gauge
-	memory func() int64 // how many bytes are in use
+	memory memory
 	logger *slog.Logger
 
 	mu struct {
@@ -31,7 +32,7 @@ type gate struct {
 
 // newGate returns the gate of a Listener with these options.
 func newGate(sched *queue.Scheduler, o *Options) *gate {
-	g := &gate{ready: sched.Ready, memory: memoryInUse, logger: o.Logger}
+	g := &gate{ready: sched.Ready, memory: memory{read: readMemory, collect: runtime.GC}, logger: o.Logger}
 	if limit := memoryLimit(o.Limits.Memory); limit > 0 {
 		g.gauges = append(g.gauges, g.memoryGauge(limit))
 	}

@@ -226,9 +226,9 @@ type Limits struct {
 
 	// Memory is how many bytes of memory the process may use: those that the
 	// garbage collector found alive last, and stacks; beyond it, MAIL and DATA are
-	// answered 452 4.3.1. It is looked at once a second; that there is less again
-	// is known after the next collection, which an idle process does every two
-	// minutes.
+	// answered 452 4.3.1. It is looked at once a second. That there is less again
+	// is known after the next collection; while none has come for 10 s and a client
+	// asks, the Listener calls for one.
 	// Defaults to three quarters of GOMEMLIMIT (runtime/debug.SetMemoryLimit), to
 	// none if that is not set.
 	Memory int64

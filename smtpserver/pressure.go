@@ -19,6 +19,9 @@ const (
 	gaugeInterval = time.Second
 	// gaugeTimeout is how long a spool may take to say what it holds.
 	gaugeTimeout = time.Second
+	// collectAfter is how old the figure for the memory may be while it is beyond
+	// its limit.
+	collectAfter = 10 * time.Second
 )
 
 // A gauge tells whether something is beyond its limit. Who asks when the last
@@ -84,10 +87,30 @@ func (g *gauge) end(beyond *reply, err error) {
 	}
 }
 
-// memoryGauge watches the memory of the process.
+// A memory is the memory of the process.
+type memory struct {
+	// read returns how many bytes are in use, and how often the garbage collector
+	// has found that out.
+	read    func() (bytes int64, collections uint64)
+	collect func() // has it do so once more
+}
+
+// memoryGauge watches the memory of the process. An idle process is seldom
+// collected, and would stay beyond its limit for minutes after it has let go of
+// its memory: then the gauge has it collected.
 func (g *gate) memoryGauge(limit int64) *gauge {
+	var seen uint64
+	var since time.Time
 	return &gauge{what: "memory", logger: g.logger, read: func() (*reply, error) {
-		if g.memory() > limit {
+		bytes, collections := g.memory.read()
+		if now := time.Now(); collections != seen {
+			seen, since = collections, now
+		} else if bytes > limit && now.Sub(since) >= collectAfter {
+			g.memory.collect()
+			bytes, seen = g.memory.read()
+			since = now
+		}
+		if bytes > limit {
 			return replyMemory, nil
 		}
 		return nil, nil
@@ -105,16 +128,17 @@ func memoryLimit(limit int64) int64 {
 	return 0
 }
 
-// memoryInUse is what the garbage collector found alive last, and stacks.
-func memoryInUse() (bytes int64) {
-	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+// readMemory returns what the garbage collector found alive last, and stacks.
+func readMemory() (bytes int64, collections uint64) {
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
 	metrics.Read(samples)
-	for _, s := range samples {
-		if s.Value.Kind() == metrics.KindUint64 {
-			bytes += int64(s.Value.Uint64())
+	value := func(i int) uint64 {
+		if samples[i].Value.Kind() != metrics.KindUint64 {
+			return 0 // not known to this version of Go
 		}
+		return samples[i].Value.Uint64()
 	}
-	return bytes
+	return int64(value(0) + value(1)), value(2)
 }
 
 // queueLimits are those of Limits that are about what is queued.

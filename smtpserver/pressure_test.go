@@ -83,9 +83,9 @@ func inGatedBubble(t *testing.T, limits Limits, f func(h *gatedHost)) {
 			}
 			return ready()
 		}
-		g.memory = func() (n int64) {
+		g.memory.read = func() (n int64, collections uint64) {
 			sp.set(func() { n = sp.mu.memory })
-			return n
+			return n, 0
 		}
 		h.l.gate = g
 		h.serveOn(h.ln)
@@ -445,17 +445,63 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
-func TestMemoryInUse(t *testing.T) {
+// TestMemoryCollected: what was let go of is noticed although nothing is
+// collected by itself, and a collection is asked for every ten seconds at most,
+// and only beyond the limit.
+func TestMemoryCollected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inUse, known, collections, asked := int64(5), int64(5), uint64(1), 0
+		g := &gate{logger: discardLogger(), memory: memory{
+			read: func() (int64, uint64) { return known, collections },
+			collect: func() {
+				known = inUse
+				collections++
+				asked++
+			},
+		}}
+		gauge := g.memoryGauge(10)
+		tick := func(seconds int) error {
+			for range seconds {
+				time.Sleep(gaugeInterval)
+				gauge.refresh()
+			}
+			return gauge.beyond()
+		}
+		if err := tick(100); err != nil || asked != 0 {
+			t.Errorf("below the limit: %v, asked for %d collections", err, asked)
+		}
+		inUse, known, collections = 20, 20, 2
+		if err := tick(35); err != replyMemory || asked != 3 {
+			t.Errorf("for 35 s beyond the limit: %v, asked for %d collections, want 3", err, asked)
+		}
+		inUse = 1
+		if err := tick(10); err != nil || asked != 4 {
+			t.Errorf("10 s after the memory was let go of: %v, asked for %d collections", err, asked)
+		}
+		known = 20
+		for range 100 { // the runtime collects by itself
+			collections++
+			if err := tick(1); err != replyMemory || asked != 4 {
+				t.Fatalf("while it is collected: %v, asked for %d collections", err, asked)
+			}
+		}
+	})
+}
+
+func TestReadMemory(t *testing.T) {
 	const size = 32 << 20
 	runtime.GC()
-	before := memoryInUse()
+	before, first := readMemory()
 	b := make([]byte, size)
 	runtime.GC()
-	with := memoryInUse()
+	with, _ := readMemory()
 	runtime.KeepAlive(b)
 	b = nil
 	runtime.GC()
-	after := memoryInUse()
+	after, last := readMemory()
+	if last-first < 2 {
+		t.Errorf("%d collections were counted, want 2 at least", last-first)
+	}
 	if before <= 0 || with-before < size/2 || with-after < size/2 {
 		t.Errorf("%d bytes in use, %d with 32 MiB more, %d without", before, with, after)
 	}
