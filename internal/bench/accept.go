@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"time"
+)
+
+// acceptSubjects are all that accept compares, in the order of its tables.
+var acceptSubjects = []string{"stock", "stock-file", "memory", "boltspool", "deferredspool", "postfix", "exim"}
+
+// An acceptFlags is what accept was asked for.
+type acceptFlags struct {
+	subjects, modes             *list[string]
+	sizes, sessions, recipients *list[int]
+	rounds, messages            int
+	duration                    time.Duration
+	quick, source, pipelining   bool
+	reception, check            bool
+	dir, json, svg, profiles    string
+}
+
+func parseAccept(args []string, stderr io.Writer) (*acceptFlags, error) {
+	f := &acceptFlags{
+		subjects: names(acceptSubjects, acceptSubjects...), modes: names(modes, modePlain),
+		sizes: sizes(4<<10, 100<<10, 1<<20), sessions: counts(1, 50, 200), recipients: counts(1, 50),
+	}
+	fs := newFlags("accept", stderr)
+	fs.Var(f.subjects, "subjects", "what to compare")
+	fs.Var(f.modes, "modes", "plain, starttls, tls (from the first octet on) or bdat")
+	fs.Var(f.sizes, "sizes", "sizes of the messages")
+	fs.Var(f.sessions, "sessions", "numbers of sessions at once")
+	fs.Var(f.recipients, "recipients", "numbers of recipients of a message")
+	fs.IntVar(&f.rounds, "rounds", 3, "how often everything is measured")
+	fs.IntVar(&f.messages, "messages", 0, "end a measurement after so many messages, or -duration; 0 means that only that counts")
+	fs.DurationVar(&f.duration, "duration", 600*time.Millisecond, "how long a measurement takes")
+	fs.BoolVar(&f.quick, "quick", false, "one short round of a few circumstances, where flags do not say otherwise")
+	fs.BoolVar(&f.source, "smtp-source", false, "let smtp-source send the same (plain only), and print what it measures beside")
+	fs.BoolVar(&f.pipelining, "pipelining", true, "send MAIL, RCPT and DATA in one write (RFC 2920), as Postfix does")
+	fs.BoolVar(&f.reception, "reception", false, "only what reception costs: this library over a spool that drops bodies, against stock")
+	fs.BoolVar(&f.check, "check", false, "with -reception: exit 1 below target")
+	fs.StringVar(&f.dir, "dir", os.TempDir(), "where the servers store; deleted at the end")
+	fs.StringVar(&f.profiles, "profiles", "", "write CPU profiles of our own servers to this directory, one per measurement; go tool pprof reads them")
+	fs.StringVar(&f.json, "json", "", "write the results to this file")
+	fs.StringVar(&f.svg, "svg", "", "write a plot to this file")
+	if err := parse(fs, args); err != nil {
+		return nil, err
+	}
+	set := given(fs)
+	if f.check && !f.reception {
+		return nil, errors.New("bench: -check needs -reception: accept has no other targets yet")
+	}
+	if f.rounds < 1 || f.messages < 0 || f.duration <= 0 {
+		return nil, errors.New("bench: -rounds and -duration must be positive, -messages not negative")
+	}
+	if f.reception {
+		f.receptionDefaults(set)
+	}
+	if f.quick {
+		f.quickDefaults(set)
+	}
+	return f, nil
+}
+
+// quickDefaults shortens what was not set.
+func (f *acceptFlags) quickDefaults(set map[string]bool) {
+	if !set["rounds"] {
+		f.rounds = 1
+	}
+	if !set["duration"] {
+		f.duration = 300 * time.Millisecond
+	}
+	if !set["sizes"] {
+		f.sizes.values = []int{4 << 10, 100 << 10}
+		if f.reception {
+			f.sizes.values = append(f.sizes.values, 1<<20)
+		}
+	}
+	if !set["sessions"] {
+		f.sessions.values = []int{50}
+	}
+	if !set["recipients"] {
+		f.recipients.values = []int{1}
+	}
+}
+
+func (f *acceptFlags) runner(progress io.Writer) (*runner, error) {
+	r, err := newRunner(f.dir, progress)
+	if err != nil {
+		return nil, err
+	}
+	r.rounds, r.pipelining, r.source, r.profiles = f.rounds, f.pipelining, f.source, f.profiles
+	r.measured = phase{Duration: f.duration, Messages: f.messages}
+	r.warmup = f.duration / 3
+	return r, nil
+}
+
+// cells returns all combinations.
+func (f *acceptFlags) cells() []cell {
+	var cells []cell
+	for _, mode := range f.modes.values {
+		for _, size := range f.sizes.values {
+			for _, recipients := range f.recipients.values {
+				for _, sessions := range f.sessions.values {
+					cells = append(cells, cell{mode, size, sessions, recipients})
+				}
+			}
+		}
+	}
+	return cells
+}
+
+// runAccept is the command.
+func runAccept(ctx context.Context, args []string, std streams) (err error) {
+	f, err := parseAccept(args, std.err)
+	if err != nil {
+		return err
+	}
+	r, err := f.runner(std.err)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	if f.reception {
+		return f.runReception(ctx, args, r, std)
+	}
+	var groups [][]trial
+	for _, c := range f.cells() {
+		var group []trial
+		for _, s := range f.subjects.values {
+			if foreignServers[s] == nil || c.Mode == modePlain {
+				group = append(group, trial{s, c})
+			}
+		}
+		groups = append(groups, group)
+	}
+	samples, err := r.run(ctx, groups)
+	if err != nil {
+		return err
+	}
+	rep := newReport("accept", args, r)
+	rep.Results = results(samples)
+	if err := rep.writeAccept(std.out); err != nil {
+		return err
+	}
+	return errors.Join(rep.writeJSON(f.json), writeAcceptSVG(f.svg, rep.Results))
+}
+
+// writeAccept writes one table per cell.
+func (rep *report) writeAccept(w io.Writer) error {
+	rep.heading(w)
+	fmt.Fprintln(w, "CPU, allocations, reads and writes (system calls) are the server's, per message; a message has one reply whatever its recipients")
+	var last cell
+	var t *table
+	for _, r := range append(rep.Results, nil) {
+		if t != nil && (r == nil || r.cell != last) {
+			fmt.Fprintf(w, "\n%s\n", last)
+			if err := t.write(w); err != nil {
+				return err
+			}
+			t = nil
+		}
+		if r == nil {
+			break
+		}
+		if t == nil {
+			t, last = &table{}, r.cell
+			t.add("subject", "msg/s", "/stock", "/postfix", "CPU us", "/stock", "p50", "p99", "p99.9", "max", "allocs", "alloc KB", "reads", "writes", "client us", "smtp-source/s", "CPU us")
+		}
+		t.add(r.Subject, withSpread(r.Rate), optional(r.RateToStock), optional(r.RateToPostfix),
+			withSpread(r.CPU), optional(r.CPUToStock),
+			short(r.P50), short(r.P99), short(r.P999), short(r.MaxLatency),
+			known(r.Allocs), known(r.AllocBytes/1024), known(r.Reads), known(r.Writes), number(r.ClientCPU.Median),
+			optional(r.SourceRate), optional(r.SourceCPU))
+	}
+	rep.footer(w)
+	return nil
+}
+
+// subjectOrder returns the keys in the order of the tables.
+func subjectOrder[V any](m map[string]V) []string {
+	keys := slices.Sorted(maps.Keys(m))
+	slices.SortStableFunc(keys, func(a, b string) int {
+		return slices.Index(acceptSubjects, a) - slices.Index(acceptSubjects, b)
+	})
+	return keys
+}

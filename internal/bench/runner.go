@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// A cell is one set of circumstances.
+type cell struct {
+	Mode       string `json:"mode"`
+	Size       int    `json:"size"`
+	Sessions   int    `json:"sessions"`
+	Recipients int    `json:"recipients"`
+}
+
+func (c cell) String() string {
+	return fmt.Sprintf("%s, %s, %d sessions, %d recipients", c.Mode, formatSize(c.Size), c.Sessions, c.Recipients)
+}
+
+// A trial is one subject under one load.
+type trial struct {
+	Subject string
+	cell
+}
+
+// A sample is what one round of a trial measured.
+type sample struct {
+	trial
+	round    int
+	messages int
+	elapsed  time.Duration
+	used     usage         // by the server
+	client   time.Duration // CPU of the client
+	latency  *histogram
+	source   *sourceResult // what smtp-source measured; nil without
+}
+
+// perMessage is a share of the round's messages.
+func (s *sample) perMessage(n float64) float64 { return n / float64(s.messages) }
+
+// rate is in messages a second.
+func (s *sample) rate() float64 { return float64(s.messages) / s.elapsed.Seconds() }
+
+// cpu is in microseconds per message.
+func (s *sample) cpu() float64 {
+	return s.perMessage(float64(s.used.CPU.Nanoseconds()) / 1e3)
+}
+
+// A server is a subject that runs in processes of its own and listens.
+type server interface {
+	addr() string
+	usage() (usage, error)
+	// clean deletes what it accepted so far.
+	clean(ctx context.Context) error
+	stop() error
+}
+
+// A runner runs trials, round by round, so that whatever else the machine does
+// meets all subjects alike.
+type runner struct {
+	dir        string // of all that is stored; deleted by close
+	progress   io.Writer
+	rounds     int
+	measured   phase
+	warmup     time.Duration
+	pipelining bool
+	source     bool   // smtp-source too, where it can
+	profiles   string // the directory for CPU profiles; none if empty
+
+	foreign map[string]server // kept running; others are started per trial
+	absent  map[string]error  // subjects that could not be started, and why
+	serial  int
+}
+
+// newRunner makes a directory under dir, or under the system's for temporary
+// files if that is empty.
+func newRunner(dir string, progress io.Writer) (*runner, error) {
+	dir, err := os.MkdirTemp(dir, "deferredqueue-bench-")
+	if err != nil {
+		return nil, fmt.Errorf("bench: a directory for the servers: %w", err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // other servers give up root
+		return nil, fmt.Errorf("bench: the directory of the servers: %w", err)
+	}
+	return &runner{
+		dir: dir, progress: progress,
+		foreign: map[string]server{}, absent: map[string]error{},
+	}, nil
+}
+
+// close stops all servers and deletes what they stored.
+func (r *runner) close() error {
+	var errs []error
+	for _, s := range r.foreign {
+		errs = append(errs, s.stop())
+	}
+	return errors.Join(append(errs, os.RemoveAll(r.dir))...)
+}
+
+// run runs all groups in each round, and the trials of a group one after the
+// other, in every second round backwards.
+func (r *runner) run(ctx context.Context, groups [][]trial) ([]*sample, error) {
+	var samples []*sample
+	total, done := 0, 0
+	for _, g := range groups {
+		total += len(g) * r.rounds
+	}
+	for round := range r.rounds {
+		for _, group := range groups {
+			for i := range group {
+				t := group[i]
+				if round%2 == 1 {
+					t = group[len(group)-1-i]
+				}
+				s, err := r.trial(ctx, t, round)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %s: %w", t.Subject, t.cell, err)
+				}
+				done++
+				r.report(s, t, round, done, total)
+				if s != nil {
+					samples = append(samples, s)
+				}
+			}
+		}
+	}
+	return samples, nil
+}
+
+func (r *runner) report(s *sample, t trial, round, done, total int) {
+	if s == nil {
+		return
+	}
+	fmt.Fprintf(r.progress, "%3d%% round %d/%d  %-14s %-44s %9.0f msg/s %10.1f us CPU/msg\n",
+		100*done/total, round+1, r.rounds, t.Subject, t.cell, s.rate(), s.cpu())
+}
+
+// trialTimeout bounds one trial.
+const trialTimeout = 5 * time.Minute
+
+// trial measures one subject once. Without an error there is no sample if the
+// subject is absent.
+func (r *runner) trial(ctx context.Context, t trial, round int) (_ *sample, err error) {
+	if r.absent[t.Subject] != nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, trialTimeout)
+	defer cancel()
+	srv, err := r.start(ctx, t)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		r.absent[t.Subject] = err
+		fmt.Fprintf(r.progress, "     %s is absent: %v\n", t.Subject, err)
+		return nil, nil
+	}
+	defer func() { err = errors.Join(err, r.finish(ctx, t, srv)) }()
+	s, err := r.measure(ctx, t, srv)
+	if err != nil {
+		return nil, err
+	}
+	s.round = round
+	if r.source && t.Mode == modePlain {
+		s.source, err = runSource(ctx, srv, t.cell, s.messages)
+	}
+	return s, err
+}
+
+// start starts a subject, or takes one that is running.
+func (r *runner) start(ctx context.Context, t trial) (server, error) {
+	if srv := r.foreign[t.Subject]; srv != nil {
+		return srv, nil
+	}
+	r.serial++
+	dir := filepath.Join(r.dir, t.Subject+"-"+strconv.Itoa(r.serial))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if start, ok := foreignServers[t.Subject]; ok {
+		srv, err := start(ctx, dir)
+		if err == nil {
+			r.foreign[t.Subject] = srv
+		}
+		return srv, err
+	}
+	config := subjectConfig{Server: t.Subject, Dir: dir, Mode: t.Mode, Recipients: t.Recipients}
+	if r.profiles != "" {
+		config.Profile = filepath.Join(r.profiles, fmt.Sprintf("%s-%s-%s-%ds-%dr-%d.pprof",
+			t.Subject, t.Mode, formatSize(t.Size), t.Sessions, t.Recipients, r.serial))
+	}
+	return startOwn(ctx, config)
+}
+
+// finish stops a server, or prepares it for the next trial.
+func (r *runner) finish(ctx context.Context, t trial, srv server) error {
+	if r.foreign[t.Subject] != nil {
+		return srv.clean(ctx)
+	}
+	return srv.stop()
+}
+
+// warmupBytes bounds what is sent before anything is measured.
+const warmupBytes = 64 << 20
+
+// measure loads a server.
+func (r *runner) measure(ctx context.Context, t trial, srv server) (*sample, error) {
+	load, err := startChild(ctx, loadProcess, loadConfig{
+		Addr: srv.addr(), Mode: t.Mode, Sessions: t.Sessions, Size: t.Size, Recipients: t.Recipients,
+		Pipelining: r.pipelining, Timeout: trialTimeout,
+		Warmup: phase{Duration: r.warmup, Messages: max(1, warmupBytes/t.Size)},
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	before, err := srv.usage()
+	if err != nil {
+		load.kill()
+		return nil, err
+	}
+	var result loadResult
+	if err := load.call(r.measured, &result); err != nil {
+		load.kill()
+		return nil, err
+	}
+	after, err := srv.usage()
+	if err = errors.Join(err, load.stop()); err != nil {
+		return nil, err
+	}
+	if result.Messages == 0 {
+		return nil, errors.New("bench: no message was sent: measure longer")
+	}
+	return &sample{
+		trial: t, messages: result.Messages, elapsed: result.Elapsed, used: after.since(before),
+		client: result.CPU, latency: &result.Latency,
+	}, nil
+}
+
+// An ownServer is a subject process of this program.
+type ownServer struct {
+	child *child
+	dir   string
+	info  subjectInfo
+}
+
+func startOwn(ctx context.Context, config subjectConfig) (*ownServer, error) {
+	s := &ownServer{dir: config.Dir}
+	var err error
+	if s.child, err = startChild(ctx, subjectProcess, config, &s.info); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(config.Dir))
+	}
+	return s, nil
+}
+
+func (s *ownServer) addr() string { return s.info.Addr }
+
+func (s *ownServer) usage() (u usage, err error) {
+	err = s.child.call("usage", &u)
+	return u, err
+}
+
+func (s *ownServer) clean(context.Context) error { return nil }
+
+func (s *ownServer) stop() error { return errors.Join(s.child.stop(), os.RemoveAll(s.dir)) }

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"runtime/metrics"
+	"time"
+)
+
+// usage is what a server has used since it was started. What is not known is 0.
+type usage struct {
+	CPU        time.Duration
+	Allocs     uint64 // objects on the heap
+	AllocBytes uint64
+	Reads      uint64 // system calls, on files and sockets
+	Writes     uint64
+}
+
+// ownUsage measures this process.
+func ownUsage() (usage, error) {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/allocs:objects"},
+		{Name: "/gc/heap/allocs:bytes"},
+	}
+	metrics.Read(samples)
+	cpu, err := ownCPU()
+	u := usage{CPU: cpu, Allocs: samples[0].Value.Uint64(), AllocBytes: samples[1].Value.Uint64()}
+	u.Reads, u.Writes = ownIO()
+	return u, err
+}
+
+// since returns what was used between before and u.
+func (u usage) since(before usage) usage {
+	return usage{
+		CPU:    u.CPU - before.CPU,
+		Allocs: u.Allocs - before.Allocs, AllocBytes: u.AllocBytes - before.AllocBytes,
+		Reads: u.Reads - before.Reads, Writes: u.Writes - before.Writes,
+	}
+}
