@@ -149,8 +149,9 @@ func TestGates(t *testing.T) {
 }
 
 func (tt gateTest) run(h *gatedHost) {
-	c := h.pipe(h.ln)
+	c, chunks := h.pipe(h.ln), h.pipe(h.ln)
 	c.envelope("a@example.org")
+	chunks.envelope("a@example.org")
 	h.spool.set(func() { tt.close(h.spool) })
 	time.Sleep(gaugeInterval + time.Nanosecond)
 	c.cmd("DATA", tt.reply)
@@ -158,12 +159,16 @@ func (tt gateTest) run(h *gatedHost) {
 		h.t.Errorf("the record of the refused DATA says %+v", r.Response)
 	}
 	c.cmd("RSET", "250")
+	chunks.send(fmt.Sprintf("BDAT %d LAST\r\n%s", len(plain), plain))
+	chunks.want(tt.reply)
+	h.nothing()
 	for range 3 {
 		h.spool.set(func() { tt.close(h.spool) }) // the text of the reason may be another one now
 		c.cmd("MAIL FROM:<>", tt.reply)
 	}
 	other := h.pipe(h.ln) // may connect, and stay
 	other.cmd("MAIL FROM:<>", tt.reply)
+	h.record(queue.Rejection) // of BDAT
 	if r := h.record(queue.Rejection); !strings.HasPrefix(r.Response.Command, "MAIL") || r.Response.Code/100 != 4 {
 		h.t.Errorf("the record of the refused MAIL says %+v", r.Response)
 	}
