@@ -29,11 +29,10 @@ var goSMTPTests = strings.Fields(`
 
 // goSMTPElsewhere says which of goSMTPTests no talk covers, and why.
 var goSMTPElsewhere = map[string]string{
-	"TestServerAcceptErrorHandling":  "is about Accept: TestAcceptErrors",
-	"TestServerShutdown":             "is about Shutdown: TestShutdown, TestShutdownTimeout; idle connections are closed here",
-	"TestServerSMTPUTF8_Disabled":    "SMTPUTF8 is always offered",
-	"TestServer_Chunking_Binarymime": "BINARYMIME is not offered yet",
-	"TestServer_LMTP_Early":          "the messages of all recipients are committed together, so that no reply can come before the others",
+	"TestServerAcceptErrorHandling": "is about Accept: TestAcceptErrors",
+	"TestServerShutdown":            "is about Shutdown: TestShutdown, TestShutdownTimeout; idle connections are closed here",
+	"TestServerSMTPUTF8_Disabled":   "SMTPUTF8 is always offered",
+	"TestServer_LMTP_Early":         "the messages of all recipients are committed together, so that no reply can come before the others",
 }
 
 // TestGoSMTPCoverage: what clients of go-smtp rely on is in the tables.

@@ -48,6 +48,11 @@ type letter struct {
 // note is the content of most letters.
 const note = "Subject: a note\r\n\r\nText.\r\n"
 
+// talkTables are all talks.
+var talkTables = [][]talk{talksGreeting, talksEnvelope, talksContent, talksChunks, talksPipelining, talksTLSAndAuth, talksDSN, talksLMTP}
+
+var deferredMode = Options{DeferredQueue: true}
+
 func TestTalks(t *testing.T) {
 	cert, pool := certificate(t)
 	for _, table := range talkTables {

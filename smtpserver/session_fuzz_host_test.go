@@ -20,6 +20,7 @@ import (
 type sessionConf struct {
 	deferred, lmtp, perDomain, authRequired bool
 	secure                                  bool // TLS from the beginning
+	inMemory                                bool // DeferredSpool
 	endings                                 LineEndings
 	limits                                  Limits
 	chop                                    int // octets per write
@@ -29,8 +30,8 @@ type sessionConf struct {
 func sessionConfOf(bits uint16) sessionConf {
 	c := sessionConf{
 		deferred: bits&1 == 0, lmtp: bits&2 != 0, perDomain: bits&4 != 0, authRequired: bits&8 != 0,
-		secure:  bits&0x800 != 0,
-		endings: Deny,
+		secure: bits&0x800 != 0, inMemory: bits&0x1001 == 0x1000,
+		endings: []LineEndings{Deny, Allow, Fix, Deny}[bits>>6&3],
 		limits:  Limits{Recipients: 20, MessageSize: 4000, LineLength: 998, Hops: 5, Errors: 20, ProcessingTimeout: 10 * time.Second},
 		chop:    []int{0, 1, 2, 3, 7, 64, 0, 0}[bits>>8&7],
 	}
@@ -128,7 +129,7 @@ func newSessionHost(t *testing.T, conf sessionConf, cert tls.Certificate) *sessi
 		t.Fatal(err)
 	}
 	opts := &Options{
-		DeferredQueue: conf.deferred, LMTP: conf.lmtp, Limits: conf.limits, Logger: discardLogger(), Hostname: "mx.example.com",
+		DeferredQueue: conf.deferred, DeferredSpool: conf.inMemory, InvalidLineEndings: conf.endings, LMTP: conf.lmtp, Limits: conf.limits, Logger: discardLogger(), Hostname: "mx.example.com",
 		Auth: Auth{Password: sessionPassword, AllowPlaintext: true, Require: conf.authRequired},
 	}
 	if conf.secure {

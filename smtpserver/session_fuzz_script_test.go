@@ -151,7 +151,7 @@ func chunk(how, what byte) string {
 	}
 	size, last := fmt.Sprint(len(data)+int(how>>2&1)-min(int(how>>1&1), len(data))), ""
 	if how&0x80 != 0 {
-		size = pick([]string{"-1", "x", "", "4294967296", "1 2", "0x10", "1 LAST LAST"}, what)
+		size = pick([]string{"-1", "x", "", "4294967296", "99999999999999999999", "1 2", "0x10", "1 LAST LAST"}, what)
 	}
 	if how&1 != 0 {
 		last = " LAST"

@@ -17,13 +17,8 @@ import (
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/spool"
 )
-
-// A sessionSeed is a script to begin with, and the bits of sessionConfOf.
-type sessionSeed struct {
-	bits   uint16
-	script string
-}
 
 // FuzzSession: whatever a client does, every reply is well-formed and in its
 // place, what got 250 is injected once and as it was sent, nothing else is, and
@@ -271,16 +266,16 @@ func (h *sessionHost) checkFate(t *testing.T, id, verdict string, delivered int,
 
 // is reports whether msg is the message that the model wants.
 func (msg hostMessage) is(want *modelMessage) bool {
-	rcpts := addresses(msg.env)
+	rcpts := unquotedAddresses(msg.env)
 	return msg.may(want) && (slices.Contains(want.rcpts, "?") || slices.Equal(rcpts, want.rcpts))
 }
 
 // may reports whether msg is want, or one of the messages for its recipients.
 func (msg hostMessage) may(want *modelMessage) bool {
-	if !want.anySender && msg.env.Sender != want.sender {
+	if !want.anySender && unquoted(msg.env.Sender) != want.sender {
 		return false
 	}
-	for _, r := range addresses(msg.env) {
+	for _, r := range unquotedAddresses(msg.env) {
 		if !slices.Contains(want.rcpts, r) && !slices.Contains(want.rcpts, "?") {
 			return false
 		}
@@ -291,58 +286,22 @@ func (msg hostMessage) may(want *modelMessage) bool {
 	})
 }
 
+// unquoted is an address as the model has it.
+func unquoted(addr string) string {
+	if addr, _, ok := modelPath("<" + addr + ">"); ok {
+		return addr
+	}
+	return addr
+}
+
+func unquotedAddresses(env spool.Envelope) []string {
+	list := addresses(env)
+	for i := range list {
+		list[i] = unquoted(list[i])
+	}
+	return list
+}
+
 // traceFields is what stands above the content.
 var traceFields = regexp.MustCompile(`^X-KumoRef: [A-Za-z0-9+/=]+(\r\n\t[A-Za-z0-9+/=]+)*\r\nReceived: from [^\r\n ]+` +
 	`\r\n\tby mx\.example\.com with (SMTP|ESMTPS?A?|LMTPS?A?) id [0-9a-f]{32}(\r\n\tfor <[^\r\n]+>)?;\r\n\t[^\r\n]+ \+0000\r\n$`)
-
-// Content at the limits of bit 4: a line, and the whole.
-var (
-	sixty   = strings.Repeat("y", 60) + "\r\n"
-	hundred = strings.Repeat("y", 36) + "\r\n" + sixty
-)
-
-var sessionSeeds = []sessionSeed{
-	{0, "EM1R0Dl0l1l2.Q"},
-	{1, "EM1R0R1R2Dl0l1l2.Q"},
-	{2, "LM1R0R1R3Dl0l1l2.M0R0B10Q"},
-	{3, "LM1R0R3R4R5R6Dl0l1l2.wM0R0R1B10Q"},
-	{4, "EM0R0R1R2R3R4R5R6R7R8Dl0l1l2.s7Q"},
-	{5, "EM0R0R2R3Dl0.M0R0R2R5Dl0.M0R6Dl0.Q"},
-	{0x100, "EM0R4R7R8Dl0l1l3l4.Q"},
-	{0x201, "EM0R8DlalbQ.wM0R4D.M0R7D.Q"},
-	{0x302, "LM3R9B02B03B16M1R0DlvQ"},
-	{0, "HM1R0B01B02wRM0R0B12Q"},
-	{8, "EM1A2A0M1R0D.A0Q"},
-	{8, "EA1A3A4A5A6A7A8A9AaAbAcAdM0Q"},
-	{16, "EM1R0R1R2R4Dl6l6l0.M0R0Dlj.M0R0Dlk.M0R0B90B91Q"},
-	{32, "O0OeOfOgOhQ"},
-	{0, "O0O1O2O3O4O5O6O8O9OaOcOdOiOjOkOlOmOnOoOpOqOrOsOtOuOvOwOxOyOzQ"},
-	{0, "EM1R0Dl0|l1ws7!"},
-	{0, "EM1R0Dl0.|!"},
-	{1, "EM1R8Dl0.|!"},
-	{0, "EM1R0B00|B20!"},
-	{0, "EM1R0B81B00rM2R1B10Q"},
-	{0, "EM1R0\xff\x00ZZQ"},
-	{0, "EfM1FM1fR0DF.rM1R0fDl0F.M1R0DfFl0.Q"},
-	{0, "EM1R0Dl0kl1.M1Q"},
-	{0, "EM1R0Dl0.PM1R0Dl0.NNNN"},
-	{0, "ENEHLNVX?SN"},
-	{0, "EM1R0Dlaw.M1R0Dlb.M1R0Dlc.M1R0Dld.M1R0Dle.M1R0Dlf.M1R0Dlg..Q"},
-	{2, "LM1R0R0R1Dlz.Q"},
-	{6, "LM1R0R1R2R0Dl0.B00Q"},
-	{0, "EM1M2R0M1ED.rM6RaD.MaRdDl0.Q"},
-	{0, "EM9R0DB10M9R0B00Ba1Q"},
-	{0, "EM1" + strings.Repeat("R0R2", 10) + "R0Dl0.Q"},
-	{4, "EM1" + strings.Repeat("R0R2", 10) + "R0Dl0.Q"},
-	{16, "EM1R0Dl6l0.M0R0D" + sixty + ".M0R0Dy" + sixty + ".M0R0D." + sixty + ".Q"},
-	{16, "EM1R0D" + hundred + ".M0R0Dy" + hundred + ".M0R0B00B0nM0R0D." + hundred + ".Q"},
-	{0, "EM1R0B50|!"},
-	{0, "EM1R0B50s7"},
-	{1, "EM1R0B00|B50!"},
-	{0x800, "EM1R0R1Dl0l1l2.SM0R0B02B10A0Q"},
-	{0x801, "EM0R0R2R3Dl0.M0R0R2R5Dl0.M0R8Dl0.Q"},
-	{0x902, "LM1R0R1R3Dl0l1l2.M0R0B10Q"},
-	{0x800, "EM1R0Dl0.PM1R0Dl0.NNNN"},
-	{0x800, "EM1R0Dl0|l1!"},
-	{0x800, "EM1R0Dl0s7"},
-}
