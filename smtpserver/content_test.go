@@ -79,6 +79,7 @@ func TestContent(t *testing.T) {
 		{name: "hops on lines with bare LF", endings: Allow, content: strings.Repeat("Received: x\n", 6) + "\r\n", refusal: replyHops},
 		{name: "hops on lines with bare CR", endings: Fix, content: strings.Repeat("Received: x\r", 6) + "\r\n", refusal: replyHops},
 		{name: "no hops on lines with bare CR", endings: Allow, content: strings.Repeat("Received: x\r", 6) + "\r\n"},
+		{name: "no hops with bare CR in the name", endings: Allow, content: strings.Repeat("Rec\reived: x\r\n", 6)},
 		{name: "header ends at bare LF", endings: Allow, content: "Subject: x\n\n" + strings.Repeat("Received: x\n", 6) + "\r\n"},
 
 		{name: "size is first", endings: Deny, content: strings.Repeat("12345678\r\n", 500) + "a\nb\r\n", refusal: replyTooLarge},
