@@ -24,6 +24,9 @@ var (
 func (m *sessionModel) verdict(content string, tx *modelTransaction) contentVerdict {
 	l := m.conf.limits
 	v := contentVerdict{contents: []string{content}}
+	if tx.unsettled {
+		v.refuse("chunk before")
+	}
 	if int64(len(content)) > l.MessageSize {
 		v.refuse("size")
 	}

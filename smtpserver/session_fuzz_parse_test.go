@@ -40,44 +40,32 @@ func (m *sessionModel) bdat(arg string) {
 	m.chunk(chunk, len(fields) == 2)
 }
 
-// chunk is a chunk that arrived as a whole (RFC 3030, section 2).
+// chunk is a chunk that arrived as a whole (RFC 3030, section 2). Only the last
+// is answered to each recipient under LMTP.
 func (m *sessionModel) chunk(chunk string, last bool) {
 	tx := m.tx
-	if tx == nil || len(tx.rcpts) == 0 || tx.unsettled {
+	if tx == nil || len(tx.rcpts) == 0 {
 		m.refused("BDAT", "no recipients")
 		return
 	}
 	tx.chunked = true
 	tx.chunks += chunk
-	if last && m.verdict(tx.chunks, tx).mustRefuse != "size" {
+	if last {
 		m.complete(tx.chunks)
 		m.tx = nil
 		return
 	}
+	v := m.verdict(tx.chunks, tx)
 	r, ok := m.reply("BDAT")
 	switch {
 	case !ok:
-	case r.code == 250 && last:
-		m.fault("250 to content that is too large")
+	case r.code == 250 && tx.unsettled:
+		m.fault("250 to a chunk behind one that was refused")
 	case r.code == 250:
-	case m.verdict(tx.chunks, tx).mayRefuse || m.full:
+	case v.mayRefuse || m.full:
 		tx.unsettled = true
-		m.moreOfTheSame(r)
-		if last {
-			m.tx = nil
-		}
 	case r.code != 421:
 		m.fault("%d %s to a chunk", r.code, r.text)
-	}
-}
-
-// moreOfTheSame takes the replies for the other recipients under LMTP, which a
-// server may or may not send for a chunk that it does not take.
-func (m *sessionModel) moreOfTheSame(r sessionReply) {
-	for range len(m.tx.rcpts) - 1 {
-		if m.conf.lmtp && len(m.replies) > 0 && m.replies[0].code == r.code && strings.HasPrefix(m.replies[0].text, "5.3.4 <") {
-			m.replies = m.replies[1:]
-		}
 	}
 }
 
