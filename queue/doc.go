@@ -27,6 +27,12 @@
 // try again. Every other error, whatever it is, is temporary: a peer's 5xx reply
 // becomes permanent only by [FromSMTP].
 //
+// # Messages in memory
+//
+// Messages are durable before they are accepted, unless the host accepts them by
+// [Transaction.Keep]: such a message is stored only once it must be, and a crash
+// before that loses it.
+//
 // # Concurrency
 //
 // One goroutine, the caller of Run, owns the schedule; handlers run on

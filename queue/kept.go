@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	maxKeptBody  = 1 << 20  // bytes of a body, beyond which it is stored at once
-	maxKeptBytes = 64 << 20 // of all bodies with their entries
+	maxKeptBody    = 1 << 20  // bytes of a body, beyond which it is stored at once
+	maxKeptEntries = 256      // of one body
+	maxKeptBytes   = 64 << 20 // of all bodies with their entries
 )
 
 // ErrNotSaved is in the error of [Scheduler.Run] when messages that were accepted
@@ -139,7 +140,7 @@ func (k *keeper) setOpen(open bool) {
 func (k *keeper) add(b *keptBody) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.mu.open || k.mu.failing > 0 || k.mu.bytes+b.bytes > maxKeptBytes {
+	if !k.mu.open || k.mu.bytes+b.bytes > maxKeptBytes {
 		return false
 	}
 	if k.mu.bodies == nil {

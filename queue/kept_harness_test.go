@@ -121,6 +121,13 @@ func (l *ledger) script(answer func() (do bool, err error)) {
 	l.answer = answer
 }
 
+// stored reports whether that entry ever was.
+func (l *ledger) stored(id spool.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inserted[id]
+}
+
 // insertions counts the entries that were ever stored.
 func (l *ledger) insertions() int {
 	l.mu.Lock()

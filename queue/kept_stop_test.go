@@ -14,18 +14,29 @@ import (
 
 // At a stop everything that is in memory is stored, and found afterwards.
 func TestKeepStop(t *testing.T) {
-	for name, handler := range map[string]Handler{
-		"waits for its context": func(ctx context.Context, _ *Message) error { <-ctx.Done(); return nil },
-		"does not return":       func(context.Context, *Message) error { time.Sleep(time.Hour); return nil },
-		"fails meanwhile":       func(context.Context, *Message) error { time.Sleep(time.Second); return errors.New("down") },
-		"rejects meanwhile":     func(context.Context, *Message) error { time.Sleep(time.Second); return Reject(550, "no") },
-		"succeeds meanwhile":    func(context.Context, *Message) error { time.Sleep(time.Second); return nil },
-	} {
-		t.Run(name, func(t *testing.T) {
+	tests := []struct {
+		name    string
+		handler Handler
+		free    int // entries that nobody owns after the stop
+	}{
+		{"waits for its context", func(ctx context.Context, _ *Message) error { <-ctx.Done(); return nil }, 3},
+		{"does not return", func(context.Context, *Message) error { time.Sleep(time.Hour); return nil }, 1},
+		{"fails meanwhile", func(context.Context, *Message) error { time.Sleep(time.Second); return errors.New("down") }, 3},
+		{"rejects meanwhile", func(context.Context, *Message) error { time.Sleep(time.Second); return Reject(550, "no") }, 1},
+		{"succeeds meanwhile", func(context.Context, *Message) error { time.Sleep(time.Second); return nil }, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := startKept(t, handler, setup{})
+				w := startKept(t, tt.handler, setup{})
 				w.accept("a@example.com", "b@example.com")
 				between, _ := w.keep("c@example.com")
+				w.stop()
+				synctest.Wait()
+				if n := w.ledger.insertions(); n != 3 {
+					t.Errorf("%d messages were stored, want 3", n)
+				}
+				between.HandOver()
 				begin := time.Now()
 				if err := w.shutdown(); err != nil {
 					t.Fatalf("Run: %v", err)
@@ -33,27 +44,45 @@ func TestKeepStop(t *testing.T) {
 				if took := time.Since(begin); took > 10*time.Second {
 					t.Errorf("the stop took %v, want at most StopTimeout", took)
 				}
-				if n := w.ledger.insertions(); n != 3 {
-					t.Errorf("%d messages were stored, want 3", n)
+				free, _, err := w.sp.Claim(t.Context(), spool.ClaimRequest{Due: time.Now().Add(time.Hour), Limit: 10})
+				if err != nil || len(free) != tt.free {
+					t.Errorf("%d messages can be claimed, %v; want %d", len(free), err, tt.free)
 				}
-				between.HandOver()
 				time.Sleep(2 * time.Hour) // until what was abandoned has returned
 				synctest.Wait()
-
-				sp := w.sp.Reopen()
-				w2 := startKept(t, func(context.Context, *Message) error { return nil }, setup{sp: sp})
-				time.Sleep(time.Hour)
-				synctest.Wait()
-				types := w.types() + " " + w2.types()
-				if n := strings.Count(types, "Delivery") + strings.Count(types, "Bounce"); n != 3 {
-					t.Errorf("records %s, want one end of each message", types)
-				}
-				if n := len(w2.entries()); n != 0 {
-					t.Errorf("%d entries are left", n)
-				}
+				w.restartAndWantEnds(3)
 			})
 		})
 	}
+}
+
+// restartAndWantEnds has the next process end what this one has left.
+func (w *keptWorld) restartAndWantEnds(want int) {
+	w.t.Helper()
+	w2 := startKept(w.t, func(context.Context, *Message) error { return nil }, setup{sp: w.sp.Reopen()})
+	time.Sleep(time.Hour)
+	synctest.Wait()
+	types := w.types() + " " + w2.types()
+	if n := strings.Count(types, "Delivery") + strings.Count(types, "Bounce"); n != want {
+		w.t.Errorf("records %s, want one end of each of %d messages", types, want)
+	}
+	if n := len(w2.entries()); n != 0 {
+		w.t.Errorf("%d entries are left", n)
+	}
+}
+
+// A body that was stored at a stop before its Transaction is handed over.
+func TestKeepHandOverAfterStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := startKept(t, func(context.Context, *Message) error { return nil }, setup{})
+		between, _ := w.keep("a@example.com", "b@example.com")
+		if err := w.shutdown(); err != nil {
+			t.Fatalf("Run: %v", err)
+		}
+		between.HandOver()
+		between.Abort()
+		w.restartAndWantEnds(2)
+	})
 }
 
 // Run says how many messages it could not store, and why.
@@ -106,6 +135,20 @@ func TestKeepNotSaved(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A spool that failed may have stored what it did not confirm.
+func TestKeepFoundAfterFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := startKept(t, func(context.Context, *Message) error { return errors.New("down") }, setup{})
+		w.sp.FailSyncKept()
+		w.accept("a@example.com")
+		if err := w.shutdown(); !errors.Is(err, ErrNotSaved) || !errors.Is(err, spool.ErrFailed) {
+			t.Errorf("Run: %v, want ErrFailed and ErrNotSaved", err)
+		}
+		w.wantTypes("Reception")
+		w.restartAndWantEnds(1)
+	})
 }
 
 // A message that its callback has ended is not among what was not saved.

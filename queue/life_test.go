@@ -229,6 +229,7 @@ func TestNothingExpiresAfterAClockJump(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := start(t, func(context.Context, *Message) error { return errors.New("down") },
 			setup{opts: Options{Configure: func(string) Config { return Config{MaxAge: time.Second} }}})
+		synctest.Wait() // the loop looks at the clock too
 		w.sched.clock.observe(25*time.Hour, time.Hour)
 		w.sched.clock.mu.until = time.Now().Add(clockPause)
 		w.submit("b@example.com", nil, mail)

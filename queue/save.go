@@ -13,15 +13,8 @@ import (
 // keeps reports whether a body with these messages may stay in memory: it is not
 // too long, the spool would take it, and the scheduler can work on it at once.
 func (s *Scheduler) keeps(size int64, entries []*spool.Entry) bool {
-	if size > maxKeptBody || s.Ready() != nil {
+	if size > maxKeptBody || !storable(entries) || s.Ready() != nil {
 		return false
-	}
-	seen := make(map[spool.ID]bool, len(entries))
-	for _, e := range entries {
-		if seen[e.ID] || entrySize(e) > maxKeptBody {
-			return false // the spool may refuse it; it must not do so too late
-		}
-		seen[e.ID] = true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -30,6 +23,18 @@ func (s *Scheduler) keeps(size int64, entries []*spool.Entry) bool {
 	}
 	q := s.mu.queues[Deferred]
 	return q == nil || !q.backlog && len(q.ready) == 0 && q.running+len(entries) <= q.config.Concurrency
+}
+
+// storable reports whether a spool surely takes the entries. What it would refuse
+// it must be asked about before the messages are accepted.
+func storable(entries []*spool.Entry) bool {
+	for i, e := range entries {
+		same := func(other *spool.Entry) bool { return other.ID == e.ID }
+		if i >= maxKeptEntries || entrySize(e) > maxKeptBody || slices.ContainsFunc(entries[:i], same) {
+			return false
+		}
+	}
+	return true
 }
 
 // saveOnce stores bodies, each with all of its messages that are not done with,
@@ -160,15 +165,15 @@ func (s *Scheduler) saveJob(j *job) error {
 }
 
 // endKept ends messages that were never stored, and with the last one of its
-// messages the body. It reports whether it did: what is stored, or may be, is
-// to be removed from the spool.
+// messages the body. false: they are stored, or may be, and are to be removed
+// from the spool.
 func (s *Scheduler) endKept(ctx context.Context, b *keptBody, entries ...*spool.Entry) bool {
 	if b == nil || b.acquire(ctx) != nil {
 		return false
 	}
 	defer b.release()
 	if b.state != bodyKept {
-		return false
+		return b.state == bodyLost
 	}
 	left := slices.DeleteFunc(slices.Clone(b.alive), func(e *spool.Entry) bool { return slices.Contains(entries, e) })
 	s.kept.mu.Lock()

@@ -147,8 +147,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	s.clock.start(s.mu.started)
 	s.mu.Unlock()
 
-	s.recorder.open()
 	s.kept.setOpen(true)
+	s.recorder.open()
 	err := s.loop(ctx)
 	s.stop(err)
 	return s.abandonKept(err)

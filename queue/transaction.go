@@ -105,25 +105,27 @@ func (t *Transaction) accept(entries []*spool.Entry) {
 }
 
 // Keep is Commit, but for that it may leave the body and its messages in memory:
-// a message is then stored only if the inject callback fails, rejects, drops or
-// holds it, if its success binds it for another queue, if no slot is free for it,
-// or when the scheduler stops; the messages of one body are stored together.
-// What the callback ends by its success never is.
+// a message is then stored only when the inject callback fails, rejects, drops or
+// holds it, when its success binds it for another queue or emits messages, when
+// there is no slot for it at the hand-over, or when the scheduler stops; what is
+// left of one body is stored together. A message that ends with the success of
+// the callback is never stored.
 //
-// What is in memory when the process dies, or the machine, is lost although
-// Keep returned nil: at most its Reception record is left of it. A loss
-// that Run notices is an [ErrNotSaved] in its error. As long as the spool does not
-// take a message it stays in memory and storing it is tried again, its
-// callback is not called again, and [Scheduler.Ready] answers the reason.
+// What is in memory when the process or the machine dies is lost although Keep
+// returned nil: at most its Reception record is left of it. Messages that Run
+// could not store before it returned are counted in its error, see [ErrNotSaved].
+// As long as the spool does not take a message, the message stays in memory,
+// storing it is tried again, its callback is not called again, and
+// [Scheduler.Ready] answers why.
 //
-// Keep does what Commit does, with its guarantee, for a body of more than 1 MiB,
-// when it would have more than 64 MiB in memory, while Ready answers an error,
-// while the scheduler has no slot free or messages waiting before these, and
-// when it does not run. Stats tells what is in memory.
+// Keep does what Commit does, with the guarantee of that, for a body of more than
+// 1 MiB or more than 256 messages, when more than 64 MiB would be in memory, while
+// Ready answers an error, while the scheduler has no slot free for each of the
+// messages or others wait before them, and when it does not run. Otherwise it does
+// not wait for the disk. [Stats] tells what is in memory.
 //
-// Keep itself does not wait for the disk. The entries must not be changed
-// afterwards, and messages for which neither HandOver nor Revoke is called are
-// stored when the scheduler stops.
+// The entries must not be changed afterwards. Messages for which neither HandOver
+// nor Revoke is called are stored when the scheduler stops.
 func (t *Transaction) Keep(ctx context.Context, entries ...*spool.Entry) error {
 	if err := t.begin(entries); err != nil {
 		return err
