@@ -77,6 +77,11 @@ type target struct {
 	unended          string // the same without the CRLF at the end, for clients that put one there
 }
 
+func (tg *target) setAddr(addr net.Addr) {
+	tg.addr = addr.String()
+	tg.host, tg.port, _ = net.SplitHostPort(tg.addr)
+}
+
 // tlsConfig is for clients written in Go.
 func (tg *target) tlsConfig() *tls.Config {
 	return &tls.Config{RootCAs: tg.roots, ServerName: tg.host}
@@ -114,8 +119,7 @@ func (c outsideClient) run(t *testing.T) {
 		c.configure(opts)
 	}
 	h := serve(t, opts)
-	tg.addr = h.l.Addr().String()
-	tg.host, tg.port, _ = net.SplitHostPort(tg.addr)
+	tg.setAddr(h.l.Addr())
 	if err := c.send(tg); err != nil {
 		t.Fatalf("%v\n%s", err, h.logs)
 	}
@@ -171,13 +175,28 @@ func checkPassword(_ context.Context, _ *Session, _, username, password string) 
 	return queue.Reject(535, "5.7.8 authentication failed")
 }
 
-// serverCertificate makes a certificate for 127.0.0.1 and mx.example.com, and a
-// file with it that clients can be told to trust.
+// serverCertificate makes a certificate, and a file with it that clients can be
+// told to trust.
 func serverCertificate(t *testing.T, dir string) (cert tls.Certificate, roots *x509.CertPool, file string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, text, err := selfSigned()
 	if err != nil {
 		t.Fatal(err)
+	}
+	file = filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	roots = x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	return cert, roots, file
+}
+
+// selfSigned makes a certificate for 127.0.0.1 and mx.example.com, also as PEM.
+func selfSigned() (cert tls.Certificate, text []byte, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return cert, nil, err
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "mx.example.com"},
@@ -188,16 +207,9 @@ func serverCertificate(t *testing.T, dir string) (cert tls.Certificate, roots *x
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		t.Fatal(err)
+		return cert, nil, err
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	file = filepath.Join(dir, "ca.pem")
-	if err := os.WriteFile(file, text, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	roots = x509.NewCertPool()
-	roots.AppendCertsFromPEM(text)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots, file
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
 // run runs a program to its end, within a minute.
