@@ -7,7 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,9 +36,14 @@ func startBolt(t *testing.T, dir string, inject queue.Handler) *boltHost {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &boltHost{t: t, sp: sp, records: make(chan queue.Record, 1000), done: make(chan error, 1)}
+	h := &boltHost{t: t, sp: sp, records: make(chan queue.Record, 10_000), done: make(chan error, 1)}
 	h.sched, err = queue.NewScheduler(sp, inject, &queue.Options{Logger: logger, StopTimeout: 4 * time.Second,
-		Record:    func(_ context.Context, r queue.Record) error { h.records <- r; return nil },
+		Record: func(_ context.Context, r queue.Record) error {
+			if r.Type != queue.Reception || len(h.records) < cap(h.records)/2 {
+				h.records <- r
+			}
+			return nil
+		},
 		Configure: func(string) queue.Config { return queue.Config{Backoff: queue.Backoff{Base: time.Millisecond}} },
 	})
 	if err != nil {
@@ -64,25 +72,33 @@ func (h *boltHost) close() error {
 	return err
 }
 
-// keep has a body of that size accepted for these recipients.
+// keep has a body of that size accepted for these recipients. It may be called
+// by several goroutines.
 func (h *boltHost) keep(size int, rcpts ...string) {
 	h.t.Helper()
+	if err := h.tryKeep(size, rcpts); err != nil {
+		h.t.Error(err)
+	}
+}
+
+func (h *boltHost) tryKeep(size int, rcpts []string) error {
 	tx, err := h.sched.Begin(h.t.Context(), 0)
 	if err != nil {
-		h.t.Fatal(err)
+		return err
 	}
 	defer tx.Abort()
 	if _, err := io.WriteString(tx, "Subject: test\r\n\r\n"+strings.Repeat("x", size)); err != nil {
-		h.t.Fatal(err)
+		return err
 	}
 	var entries []*spool.Entry
 	for _, rcpt := range rcpts {
 		entries = append(entries, &spool.Entry{ID: spool.NewID(), Envelope: toOne(rcpt)})
 	}
 	if err := tx.Keep(h.t.Context(), entries...); err != nil {
-		h.t.Fatal(err)
+		return err
 	}
 	tx.HandOver()
+	return nil
 }
 
 // await waits for n records of that type.
@@ -149,6 +165,33 @@ func TestKeepOnBoltspool(t *testing.T) {
 			t.Errorf("Run: %v", err)
 		}
 	})
+	t.Run("many sessions", func(t *testing.T) {
+		const sessions, each = 8, 40
+		var calls atomic.Int64
+		h := startBolt(t, filepath.Join(t.TempDir(), "spool"), func(_ context.Context, m *queue.Message) error {
+			if calls.Add(1)%5 == 0 {
+				return errors.New("down")
+			}
+			return content(m)
+		})
+		h.awaitRun()
+		var wg sync.WaitGroup
+		for range sessions {
+			wg.Go(func() {
+				for i := range each {
+					h.keep(i*1000, slices.Repeat([]string{"a@example.com"}, 1+i%3)...)
+				}
+			})
+		}
+		wg.Wait()
+		h.await(queue.Delivery, sessions*79) // of 1, 2, 3, 1 ... 1 messages
+		if st := h.sched.Stats(); st.Kept != 0 || st.KeptBytes != 0 {
+			t.Errorf("Stats: %d messages kept, want none", st.Kept)
+		}
+		if err := h.close(); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
 	t.Run("a stop stores the body", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "spool")
 		h := startBolt(t, dir, func(ctx context.Context, _ *queue.Message) error { <-ctx.Done(); return nil })
@@ -169,4 +212,49 @@ func TestKeepOnBoltspool(t *testing.T) {
 			t.Errorf("Run: %v", err)
 		}
 	})
+}
+
+// A stop in the midst of many sessions loses nothing that was accepted.
+func TestKeepAndStopOnBoltspool(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "spool")
+	var calls atomic.Int64
+	h := startBolt(t, dir, func(ctx context.Context, m *queue.Message) error {
+		switch n := calls.Add(1); {
+		case n%50 == 0:
+			<-ctx.Done()
+		case n%5 == 0:
+			return errors.New("down")
+		}
+		return content(m)
+	})
+	h.awaitRun()
+	var accepted atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() { // until the spool is closed
+			for h.tryKeep(2000, []string{"a@example.com", "b@example.com"}) == nil {
+				accepted.Add(2)
+			}
+		})
+	}
+	h.await(queue.Delivery, 200)
+	if err := h.close(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	wg.Wait()
+	ended := 200
+	for len(h.records) > 0 {
+		if r := <-h.records; r.Type == queue.Delivery {
+			ended++
+		}
+	}
+	h = startBolt(t, dir, func(_ context.Context, m *queue.Message) error { return content(m) })
+	h.await(queue.Delivery, int(accepted.Load())-ended)
+	if st := h.sched.Stats(); st.Scheduled != 0 || st.Ready != 0 || st.Err != nil {
+		t.Errorf("Stats: %d scheduled, %d ready: %v; want none", st.Scheduled, st.Ready, st.Err)
+	}
+	if err := h.close(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
 }
