@@ -81,7 +81,7 @@ func (m *sessionModel) complete(content string) {
 	tx, v := m.tx, m.verdict(content, m.tx)
 	if len(m.replies) == 0 {
 		if v.mustRefuse == "" {
-			m.open = append(m.open, &modelMessage{tx.sender, tx.anySender, tx.rcpts, v.contents})
+			m.unseen = append(m.unseen, &modelMessage{tx.sender, tx.anySender, tx.rcpts, v.contents})
 		}
 		m.reply("the content")
 		return
@@ -131,7 +131,7 @@ func (m *sessionModel) completeLMTP(v contentVerdict, content string) {
 	m.failed = append(m.failed, &modelMessage{tx.sender, tx.anySender, tx.rcpts, v.contents})
 	for i, rcpt := range tx.rcpts {
 		if len(m.replies) == 0 && i > 0 {
-			m.open = append(m.open, &modelMessage{tx.sender, tx.anySender, tx.rcpts, v.contents})
+			m.unseen = append(m.unseen, &modelMessage{tx.sender, tx.anySender, tx.rcpts, v.contents})
 		}
 		if m.over {
 			return

@@ -17,6 +17,7 @@ type sessionModel struct {
 	replies []sessionReply
 	cut     bool // the client, or Shutdown, ended the connection
 	full    bool // the spool was full at times
+	open    bool // the connection is: the server waits for more
 
 	pos  int // in sent
 	over bool
@@ -28,7 +29,7 @@ type sessionModel struct {
 
 	want    map[string]*modelMessage // what must be injected, by ID
 	unnamed []*modelMessage          // what must be, but its ID did not fit into the reply
-	open    []*modelMessage          // complete, but the reply was not seen
+	unseen  []*modelMessage          // complete, but the reply was not seen
 	failed  []*modelMessage          // complete, but refused
 	faults  []string
 }
@@ -70,7 +71,7 @@ func (m *sessionModel) judge() {
 		m.command()
 	}
 	for !m.over {
-		if len(m.replies) == 0 && m.cut {
+		if len(m.replies) == 0 && (m.cut || m.open) {
 			return
 		}
 		m.reply("") // what answers no command can only be the end
@@ -101,7 +102,7 @@ func (m *sessionModel) reply(to string) (r sessionReply, ok bool) {
 	if len(m.replies) == 0 {
 		m.over = true
 		if !m.cut {
-			m.fault("the connection ended without a reply to %q", to)
+			m.fault("no reply to %q", to)
 		}
 		return r, false
 	}
@@ -112,7 +113,7 @@ func (m *sessionModel) reply(to string) (r sessionReply, ok bool) {
 		m.checkFarewell(r, to)
 	case r.code == 221:
 		m.over = true
-	case len(m.replies) == 0 && (farewell.MatchString(r.text) || strings.HasPrefix(r.text, "4.4.5")):
+	case len(m.replies) == 0 && farewell.MatchString(r.text):
 		m.over = true
 	}
 	if r.code == 221 && to != "QUIT" {
@@ -158,7 +159,7 @@ func (m *sessionModel) unfinished() (string, bool) {
 	m.pos = len(m.sent)
 	if len(m.replies) == 0 {
 		m.over = true
-		if !m.cut {
+		if !m.cut && !m.open {
 			m.fault("the connection ended without a word inside a command or the content")
 		}
 		return "", false

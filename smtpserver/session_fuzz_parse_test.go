@@ -131,13 +131,13 @@ func (m *sessionModel) auth(arg string, r sessionReply) {
 			m.fault("%d %s to a cancelled AUTH", r.code, r.text)
 		}
 	}
+	good := len(words) > 0 && modelCredentials(strings.ToUpper(words[0]), said)
 	if r.code != 235 {
-		if r.code < 400 {
-			m.fault("%d %s to AUTH", r.code, r.text)
+		if r.code < 400 || good && m.hello && !m.authenticated && m.tx == nil && r.code != 421 {
+			m.fault("%d %s to AUTH %s, %q", r.code, r.text, arg, said)
 		}
 		return
 	}
-	good := len(words) > 0 && modelCredentials(strings.ToUpper(words[0]), said)
 	if !good || m.authenticated || m.tx != nil && !m.tx.unsettled || !m.hello {
 		m.fault("235 to AUTH %s, %q: authenticated %v, greeted %v, transaction %+v", arg, said, m.authenticated, m.hello, m.tx)
 	}
