@@ -98,7 +98,7 @@ type sessionClient struct {
 	raw  net.Conn
 	conn net.Conn        // raw, or TLS on top of it
 	sent strings.Builder // what the server took
-	got  strings.Builder // to be read when done is closed
+	got  logBuffer       // the replies
 	done chan struct{}   // closed when no more is read
 
 	rests []restPoint // whenever the server had nothing more to do
