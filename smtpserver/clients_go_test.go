@@ -24,6 +24,7 @@ var goClients = []outsideClient{
 	{name: "go-smtp", rcpts: 4, send: goSMTP},
 	{name: "go-smtp, LMTP", lmtp: true, rcpts: 4, send: goSMTP},
 	{name: "go-smtp, STARTTLS, AUTH PLAIN", security: byStartTLS, mechanism: "PLAIN", rcpts: 4, send: goSMTP},
+	{name: "go-smtp, STARTTLS, AUTH LOGIN", security: byStartTLS, mechanism: "LOGIN", rcpts: 4, send: goSMTP},
 	{name: "go-smtp, TLS", security: implicitTLS, rcpts: 4, send: goSMTP},
 }
 
@@ -40,21 +41,26 @@ func netSMTP(tg *target) error {
 		}
 	}
 	for i := range 2 {
-		if err := c.Mail("sender@example.com"); err != nil {
-			return err
-		}
-		if err := twoRecipients(i, c.Rcpt); err != nil {
-			return err
-		}
-		w, err := c.Data()
-		if err != nil {
-			return err
-		}
-		if err := writeMessage(w); err != nil {
+		if err := netSMTPMessage(c, i); err != nil {
 			return err
 		}
 	}
 	return c.Quit()
+}
+
+// netSMTPMessage sends one message to two recipients.
+func netSMTPMessage(c *smtp.Client, i int) error {
+	if err := c.Mail("sender@example.com"); err != nil {
+		return err
+	}
+	if err := twoRecipients(i, c.Rcpt); err != nil {
+		return err
+	}
+	w, err := c.Data()
+	if err != nil {
+		return err
+	}
+	return writeMessage(w)
 }
 
 func netSMTPClient(tg *target) (*smtp.Client, error) {

@@ -17,6 +17,8 @@ var nodeClients = []outsideClient{
 	nodemailer("nodemailer, TLS, pool", outsideClient{security: implicitTLS}, 50, 5),
 	nodemailer("nodemailer, AUTH PLAIN", outsideClient{mechanism: "PLAIN"}, 1, 1),
 	nodemailer("nodemailer, STARTTLS, AUTH PLAIN", outsideClient{security: byStartTLS, mechanism: "PLAIN"}, 1, 1),
+	nodemailer("nodemailer, AUTH LOGIN", outsideClient{mechanism: "LOGIN"}, 1, 1),
+	nodemailer("nodemailer, TLS, AUTH LOGIN", outsideClient{security: implicitTLS, mechanism: "LOGIN"}, 1, 1),
 	nodemailer("nodemailer, LMTP", outsideClient{lmtp: true}, 1, 1),
 }
 

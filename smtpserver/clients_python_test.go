@@ -11,6 +11,8 @@ var pythonClients = []outsideClient{
 	{name: "smtplib, TLS", tools: pythonTools, security: implicitTLS, rcpts: 3, send: smtplib},
 	{name: "smtplib, AUTH PLAIN", tools: pythonTools, mechanism: "PLAIN", rcpts: 3, send: smtplib},
 	{name: "smtplib, TLS, AUTH PLAIN", tools: pythonTools, security: implicitTLS, mechanism: "PLAIN", rcpts: 3, send: smtplib},
+	{name: "smtplib, AUTH LOGIN", tools: pythonTools, mechanism: "LOGIN", rcpts: 3, send: smtplib},
+	{name: "smtplib, STARTTLS, AUTH LOGIN", tools: pythonTools, security: byStartTLS, mechanism: "LOGIN", rcpts: 3, send: smtplib},
 	{name: "smtplib, LMTP", tools: pythonTools, lmtp: true, rcpts: 3, send: smtplib},
 }
 

@@ -14,6 +14,8 @@ var swaksClients = []outsideClient{
 	{name: "swaks, AUTH PLAIN", tools: swaksTools, mechanism: "PLAIN", rcpts: 2, send: swaks()},
 	{name: "swaks, STARTTLS, AUTH PLAIN", tools: swaksTools, security: byStartTLS, mechanism: "PLAIN", rcpts: 2, send: swaks()},
 	{name: "swaks, TLS, AUTH PLAIN", tools: swaksTools, security: implicitTLS, mechanism: "PLAIN", rcpts: 2, send: swaks()},
+	{name: "swaks, AUTH LOGIN", tools: swaksTools, mechanism: "LOGIN", rcpts: 2, send: swaks()},
+	{name: "swaks, TLS, AUTH LOGIN", tools: swaksTools, security: implicitTLS, mechanism: "LOGIN", rcpts: 2, send: swaks()},
 	{name: "swaks, LMTP", tools: swaksTools, lmtp: true, rcpts: 2, send: swaks()},
 }
 

@@ -54,6 +54,7 @@ type outsideClient struct {
 	tools     []tool
 	security  security // empty: inClear
 	mechanism string   // of AUTH; empty: the address is trusted
+	user      string   // that is authenticated; empty: clientUser, if there is a mechanism
 	lmtp      bool
 	rcpts     int
 	configure func(*Options)
@@ -69,6 +70,7 @@ type target struct {
 	addr, host, port string
 	security         security
 	mechanism        string
+	user             string
 	lmtp             bool
 	dir              string // for the test alone
 	ca               string // the file with the certificate to trust
@@ -90,7 +92,7 @@ func (tg *target) tlsConfig() *tls.Config {
 // outsideClients are all of them. Those that need Go alone are always checked.
 func outsideClients() []outsideClient {
 	var all []outsideClient
-	for _, clients := range [][]outsideClient{goClients, swaksClients, pythonClients, nodeClients, sourceClients} {
+	for _, clients := range [][]outsideClient{goClients, swaksClients, pythonClients, nodeClients, sourceClients, proxiedClients} {
 		all = append(all, clients...)
 	}
 	return all
@@ -139,9 +141,12 @@ func (c outsideClient) run(t *testing.T) {
 // newTarget writes the files.
 func newTarget(t *testing.T, c *outsideClient) *target {
 	t.Helper()
-	tg := &target{security: c.security, mechanism: c.mechanism, lmtp: c.lmtp, dir: t.TempDir()}
+	tg := &target{security: c.security, mechanism: c.mechanism, user: c.user, lmtp: c.lmtp, dir: t.TempDir()}
 	if tg.security == "" {
 		tg.security = inClear
+	}
+	if tg.mechanism != "" {
+		tg.user = clientUser
 	}
 	tg.message, tg.unended = filepath.Join(tg.dir, "message"), filepath.Join(tg.dir, "unended")
 	for name, content := range map[string]string{tg.message: message, tg.unended: strings.TrimSuffix(message, "\r\n")} {
@@ -260,20 +265,20 @@ func checkMessage(t *testing.T, tg *target, got []*injected) {
 // protocols).
 func checkSession(t *testing.T, tg *target, m *injected) {
 	t.Helper()
-	with, user := "ESMTP", ""
+	with := "ESMTP"
 	if tg.lmtp {
 		with = "LMTP"
 	}
 	if tg.security != inClear {
 		with += "S"
 	}
-	if tg.mechanism != "" {
-		with, user = with+"A", clientUser
+	if tg.user != "" {
+		with += "A"
 	}
 	if trace := strings.TrimSuffix(m.content, m.body()); !strings.Contains(trace, "Received: from ") || !strings.Contains(trace, " with "+with+" id ") {
 		t.Errorf("trace fields %q, want with %s", trace, with)
 	}
-	if m.meta["authn_id"] != user || (m.meta["tls_protocol_version"] != "") != (tg.security != inClear) {
+	if m.meta["authn_id"] != tg.user || (m.meta["tls_protocol_version"] != "") != (tg.security != inClear) {
 		t.Errorf("metadata %v", m.meta)
 	}
 }
