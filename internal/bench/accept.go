@@ -96,7 +96,7 @@ func (f *acceptFlags) runner(progress io.Writer) (*runner, error) {
 	}
 	r.rounds, r.pipelining, r.source, r.profiles = f.rounds, f.pipelining, f.source, f.profiles
 	r.measured = phase{Duration: f.duration, Messages: f.messages}
-	r.warmup = f.duration / 3
+	r.warmup = phase{Duration: min(f.duration/3, maxWarmup), Messages: f.messages}
 	return r, nil
 }
 
@@ -155,31 +155,42 @@ func runAccept(ctx context.Context, args []string, std streams) (err error) {
 func (rep *report) writeAccept(w io.Writer) error {
 	rep.heading(w)
 	fmt.Fprintln(w, "CPU, allocations, reads and writes (system calls) are the server's, per message; a message has one reply whatever its recipients")
-	var last cell
-	var t *table
-	for _, r := range append(rep.Results, nil) {
-		if t != nil && (r == nil || r.cell != last) {
-			fmt.Fprintf(w, "\n%s\n", last)
-			if err := t.write(w); err != nil {
-				return err
-			}
-			t = nil
+	for rest := rep.Results; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].cell == rest[0].cell {
+			n++
 		}
-		if r == nil {
-			break
+		fmt.Fprintf(w, "\n%s\n", rest[0].cell)
+		if err := acceptTable(rest[:n]).write(w); err != nil {
+			return err
 		}
-		if t == nil {
-			t, last = &table{}, r.cell
-			t.add("subject", "msg/s", "/stock", "/postfix", "CPU us", "/stock", "p50", "p99", "p99.9", "max", "allocs", "alloc KB", "reads", "writes", "client us", "smtp-source/s", "CPU us")
-		}
-		t.add(r.Subject, withSpread(r.Rate), optional(r.RateToStock), optional(r.RateToPostfix),
-			withSpread(r.CPU), optional(r.CPUToStock),
-			short(r.P50), short(r.P99), short(r.P999), short(r.MaxLatency),
-			known(r.Allocs), known(r.AllocBytes/1024), known(r.Reads), known(r.Writes), number(r.ClientCPU.Median),
-			optional(r.SourceRate), optional(r.SourceCPU))
+		rest = rest[n:]
 	}
 	rep.footer(w)
 	return nil
+}
+
+func acceptTable(rows []*result) *table {
+	t := &table{}
+	head := []string{"subject", "msg/s", "/stock", "/postfix", "CPU us", "/stock", "p50", "p99", "p99.9", "max", "allocs", "alloc KB", "reads", "writes", "client us"}
+	source := slices.ContainsFunc(rows, func(r *result) bool { return r.SourceRate != nil })
+	if source {
+		head = append(head, "smtp-source/s", "CPU us")
+	}
+	t.add(head...)
+	for _, r := range rows {
+		line := []string{
+			r.Subject, withSpread(r.Rate), optional(r.RateToStock), optional(r.RateToPostfix),
+			withSpread(r.CPU), optional(r.CPUToStock),
+			short(r.P50), short(r.P99), short(r.P999), short(r.MaxLatency),
+			known(r.Allocs), known(r.AllocBytes / 1024), known(r.Reads), known(r.Writes), number(r.ClientCPU.Median),
+		}
+		if source {
+			line = append(line, optional(r.SourceRate), optional(r.SourceCPU))
+		}
+		t.add(line...)
+	}
+	return t
 }
 
 // subjectOrder returns the keys in the order of the tables.

@@ -18,7 +18,6 @@ daemon_smtp_ports = %[2]d
 smtp_accept_max = 0
 smtp_accept_max_per_connection = 0
 smtp_accept_queue_per_connection = 0
-smtp_load_reserve =
 recipients_max = 2000
 message_size_limit = %[3]d
 host_lookup =

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"time"
 
 	"github.com/deferredqueue/deferredqueue/deferred"
 	"github.com/deferredqueue/deferredqueue/queue"
@@ -79,7 +80,10 @@ func stuck(ctx context.Context, _ *queue.Message) error {
 }
 
 func takeRecords(e *environment) queue.Options {
-	return queue.Options{Logger: e.logger, Record: func(context.Context, queue.Record) error { return nil }}
+	return queue.Options{
+		Logger: e.logger, Record: func(context.Context, queue.Record) error { return nil },
+		StopTimeout: 200 * time.Millisecond, // nobody waits for what is not injected yet
+	}
 }
 
 func stuckQueue(e *environment) queue.Options {

@@ -22,7 +22,7 @@ func testMessage(size int) []byte {
 		"Subject: =?utf-8?q?measuring?=\r\nDate: Mon, 2 Jan 2006 15:04:05 +0000\r\n" +
 		"Message-ID: <measuring@example.com>\r\nMIME-Version: 1.0\r\n" +
 		"Content-Type: text/plain; charset=us-ascii\r\n\r\n")
-	text := strings.Repeat("The quick brown fox jumps over the lazy dog, and then sleeps. ", 3)
+	text := strings.Repeat("The quick brown fox jumps over the lazy dog and falls asleep, ", 3)
 	for n := 1; b.Len() < size; n++ {
 		line := text[n%64:][:min(lineLength, max(size-b.Len()-2, 0))]
 		if left := size - b.Len() - 2 - len(line); left == 1 { // no room for a CRLF behind this line's

@@ -68,7 +68,7 @@ type runner struct {
 	progress   io.Writer
 	rounds     int
 	measured   phase
-	warmup     time.Duration
+	warmup     phase // before it
 	pipelining bool
 	source     bool   // smtp-source too, where it can
 	profiles   string // the directory for CPU profiles; none if empty
@@ -206,40 +206,61 @@ func (r *runner) finish(ctx context.Context, t trial, srv server) error {
 	return srv.stop()
 }
 
-// warmupBytes bounds what is sent before anything is measured.
-const warmupBytes = 64 << 20
+// What is sent before anything is measured, at the most.
+const (
+	maxWarmup   = time.Second
+	warmupBytes = 64 << 20
+)
 
-// measure loads a server.
+func (r *runner) warmupFor(size int) phase {
+	p := r.warmup
+	if n := max(1, warmupBytes/size); p.Messages == 0 || p.Messages > n {
+		p.Messages = n
+	}
+	return p
+}
+
+// measure loads a server as r says.
 func (r *runner) measure(ctx context.Context, t trial, srv server) (*sample, error) {
-	load, err := startChild(ctx, loadProcess, loadConfig{
-		Addr: srv.addr(), Mode: t.Mode, Sessions: t.Sessions, Size: t.Size, Recipients: t.Recipients,
+	result, used, err := load(ctx, srv, loadConfig{
+		Mode: t.Mode, Sessions: t.Sessions, Size: t.Size, Recipients: t.Recipients,
 		Pipelining: r.pipelining, Timeout: trialTimeout,
-		Warmup: phase{Duration: r.warmup, Messages: max(1, warmupBytes/t.Size)},
-	}, nil)
+		Warmup: r.warmupFor(t.Size),
+	}, r.measured)
 	if err != nil {
 		return nil, err
-	}
-	before, err := srv.usage()
-	if err != nil {
-		load.kill()
-		return nil, err
-	}
-	var result loadResult
-	if err := load.call(r.measured, &result); err != nil {
-		load.kill()
-		return nil, err
-	}
-	after, err := srv.usage()
-	if err = errors.Join(err, load.stop()); err != nil {
-		return nil, err
-	}
-	if result.Messages == 0 {
-		return nil, errors.New("bench: no message was sent: measure longer")
 	}
 	return &sample{
-		trial: t, messages: result.Messages, elapsed: result.Elapsed, used: after.since(before),
+		trial: t, messages: result.Messages, elapsed: result.Elapsed, used: used,
 		client: result.CPU, latency: &result.Latency,
 	}, nil
+}
+
+// load sends one phase to a server, from a process of its own, and returns what
+// the server used meanwhile. Opening the sessions and warming up do not count.
+func load(ctx context.Context, srv server, config loadConfig, p phase) (*loadResult, usage, error) {
+	config.Addr = srv.addr()
+	child, err := startChild(ctx, loadProcess, config, nil)
+	if err != nil {
+		return nil, usage{}, err
+	}
+	var result loadResult
+	before, err := srv.usage()
+	if err == nil {
+		err = child.call(p, &result)
+	}
+	if err != nil {
+		child.kill()
+		return nil, usage{}, err
+	}
+	after, err := srv.usage()
+	if err := errors.Join(err, child.stop()); err != nil {
+		return nil, usage{}, err
+	}
+	if result.Messages == 0 {
+		return nil, usage{}, errors.New("bench: no message was sent: measure longer")
+	}
+	return &result, after.since(before), nil
 }
 
 // An ownServer is a subject process of this program.

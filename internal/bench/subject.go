@@ -105,7 +105,7 @@ func startSubject(config subjectConfig) (*subject, error) {
 		if err != nil {
 			return nil, err
 		}
-		e.tls = &tls.Config{Certificates: []tls.Certificate{cert}}
+		e.tls = serverTLS(cert)
 	}
 	create, ok := ownServers[config.Server]
 	if !ok {
@@ -142,6 +142,10 @@ func (s *subject) close() error {
 		profiled = s.cpu.Close()
 	}
 	return errors.Join(profiled, s.host.close(), <-s.served)
+}
+
+func serverTLS(cert tls.Certificate) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{cert}}
 }
 
 // selfSigned makes a certificate that lasts for the run.

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"encoding/json"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMedian(t *testing.T) {
+	for _, tt := range []struct {
+		values []float64
+		want   float64
+	}{
+		{[]float64{3}, 3}, {[]float64{3, 1}, 2}, {[]float64{9, 1, 2}, 2}, {[]float64{4, 1, 3, 2}, 2.5},
+	} {
+		before := slices.Clone(tt.values)
+		if got := median(tt.values); got != tt.want || !slices.Equal(tt.values, before) {
+			t.Errorf("median(%v) = %v, want %v; afterwards %v", before, got, tt.want, tt.values)
+		}
+	}
+	if !math.IsNaN(median(nil)) {
+		t.Error("the median of nothing is a number")
+	}
+}
+
+func TestFigure(t *testing.T) {
+	f := figureOf([]float64{90, 120, 100})
+	if f != (figure{100, 90, 120, 3}) || f.spread() != 0.15 || withSpread(f) != "100 ±15%" {
+		t.Errorf("%+v, spread %v, %q", f, f.spread(), withSpread(f))
+	}
+	if f := figureOf(nil); f != (figure{}) || f.spread() != 0 {
+		t.Errorf("nothing is %+v", f)
+	}
+}
+
+func TestBuckets(t *testing.T) {
+	last := -1
+	for ns := uint64(0); ns < 1<<40; ns += 1 + ns/97 {
+		b := bucketOf(ns)
+		upper := uint64(upperOf(b))
+		if b < last || upper < ns || bucketOf(upper) != b || float64(upper-ns) > float64(ns)/(1<<subBits) {
+			t.Fatalf("%d ns: bucket %d after %d, up to %d", ns, b, last, upper)
+		}
+		last = b
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	var h histogram
+	if h.quantile(0.5) != 0 {
+		t.Error("the median of nothing is not 0")
+	}
+	for _, i := range rand.Perm(1000) {
+		h.record(time.Duration(i+1) * time.Millisecond)
+	}
+	for q, want := range map[float64]time.Duration{0: 1, 0.5: 500, 0.99: 990, 0.999: 999, 1: 1000} {
+		want *= time.Millisecond
+		if got := h.quantile(q); got < want || float64(got-want) > float64(want)/(1<<subBits) {
+			t.Errorf("quantile %v is %v, want %v", q, got, want)
+		}
+	}
+	if h.max != time.Second || h.quantile(1) != time.Second {
+		t.Errorf("max %v, quantile 1 %v", h.max, h.quantile(1))
+	}
+}
+
+func TestHistogramMergeAndJSON(t *testing.T) {
+	var a, b, all histogram
+	for i := range 500 {
+		d := time.Duration(i*i) * time.Microsecond
+		all.record(d)
+		if i%3 == 0 {
+			a.record(d)
+		} else {
+			b.record(d)
+		}
+	}
+	data, err := json.Marshal(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c histogram
+	if err := json.Unmarshal(data, &c); err != nil {
+		t.Fatal(err)
+	}
+	a.merge(&c)
+	if !reflect.DeepEqual(a, all) {
+		t.Errorf("merged %+v, want %+v", a, all)
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	for s, want := range map[string]int{"4KB": 4096, "100kb": 102400, "1MB": 1 << 20, "1.5MB": 3 << 19, "25MB": 25 << 20, "700": 700, "600B": 600} {
+		got, err := parseSize(s)
+		if err != nil || got != want {
+			t.Errorf("%s: %d, %v; want %d", s, got, err, want)
+		}
+		if again, err := parseSize(formatSize(got)); err != nil || again != got {
+			t.Errorf("%s: formatted as %s", s, formatSize(got))
+		}
+	}
+	for _, s := range []string{"", "KB", "4", "-4KB", "NaN", "NaNKB", "2GB", "infMB", "4 K"} {
+		if n, err := parseSize(s); err == nil {
+			t.Errorf("%q is taken for %d", s, n)
+		}
+	}
+}
+
+func FuzzParseSize(f *testing.F) {
+	f.Add("4KB")
+	f.Add("1e3KB")
+	f.Fuzz(func(t *testing.T, s string) {
+		n, err := parseSize(s)
+		if err != nil {
+			return
+		}
+		if n < minSize || n > 1<<30 {
+			t.Errorf("%q is %d", s, n)
+		}
+		if again, err := parseSize(formatSize(n)); err != nil || again != n {
+			t.Errorf("%q is formatted as %q", s, formatSize(n))
+		}
+	})
+}
+
+func TestTable(t *testing.T) {
+	var tab table
+	tab.add("subject", "CPU")
+	tab.add("a", "1.5 ±3%")
+	tab.add("longer one", "", "x")
+	var b strings.Builder
+	if err := tab.write(&b); err != nil {
+		t.Fatal(err)
+	}
+	want := "subject         CPU\na           1.5 ±3%\nlonger one           x\n"
+	if b.String() != want {
+		t.Errorf("got\n%swant\n%s", b.String(), want)
+	}
+}
+
+func TestShort(t *testing.T) {
+	for us, want := range map[float64]string{0: "0us", 2.345: "2.35us", 15.26: "15.3us", 999: "999us", 1500: "1.50ms", 2.5e6: "2.50s", 123e6: "123s"} {
+		if got := short(us); got != want {
+			t.Errorf("%v us: %s, want %s", us, got, want)
+		}
+	}
+}
+
+// sampleOf is a round in which a message cost the server so many microseconds.
+func sampleOf(subject string, c cell, round int, us float64) *sample {
+	h := &histogram{}
+	h.record(time.Millisecond)
+	return &sample{
+		trial: trial{subject, c}, round: round, messages: 10, elapsed: time.Second, latency: h,
+		used: usage{CPU: time.Duration(us * 10 * 1e3)},
+	}
+}
+
+func TestReceptionRows(t *testing.T) {
+	c := cell{modeTLS, 100 << 10, 50, 1}
+	plain := c
+	plain.Mode = modePlain
+	var samples []*sample
+	for round, noise := range []float64{1, 3, 2} { // all that a round measures is slower alike
+		samples = append(samples,
+			sampleOf(subjectStock, c, round, 500*noise), sampleOf(subjectReception, c, round, 200*noise),
+			sampleOf(subjectSink, plain, round, 50*noise), sampleOf(subjectSink, c, round, 150*noise))
+	}
+	rows := receptionRows(samples)
+	if len(rows) != 1 {
+		t.Fatalf("%d rows, want 1", len(rows))
+	}
+	row := rows[0]
+	if row.Stock.Median != 1000 || row.Library.Median != 400 || row.Floor != 100 || row.TLS.Median != 200 {
+		t.Errorf("%+v", row)
+	}
+	if row.Ratio.Median != 0.4 || row.Net.Median != 0.25 || row.Net.spread() != 0 || row.Target != 0.35 || !row.Met {
+		t.Errorf("ratio %+v, net %+v, target %v, met %v", row.Ratio, row.Net, row.Target, row.Met)
+	}
+	if err := checkReception(rows); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCheckReception(t *testing.T) {
+	c := cell{modePlain, 4 << 10, 50, 1}
+	rows := receptionRows([]*sample{sampleOf(subjectStock, c, 0, 100), sampleOf(subjectReception, c, 0, 71), sampleOf(subjectSink, c, 0, 5)})
+	err := checkReception(rows)
+	if err == nil || !strings.Contains(err.Error(), "plain, 4KB, 50 sessions, 1 recipients: 0.71 of stock, want at most 0.70") {
+		t.Errorf("below target: %v", err)
+	}
+	c.Mode = modeBDAT // has no target
+	rows = receptionRows([]*sample{sampleOf(subjectStock, c, 0, 100), sampleOf(subjectReception, c, 0, 300), sampleOf(subjectSink, c, 0, 5)})
+	if err := checkReception(rows); err != nil || rows[0].TLS != nil {
+		t.Errorf("%v, TLS %v", err, rows[0].TLS)
+	}
+}
+
+func TestCheckClamp(t *testing.T) {
+	for _, tt := range []struct {
+		inline, deferred, nothing float64
+		ok                        bool
+	}{
+		{1000, 10, 10, true}, {1000, 10, 6.7, true}, {1000, 10, 6, false}, {999, 10, 10, false},
+	} {
+		err := checkClamp([]*clampRow{{Variant: variantInline, P999: tt.inline}, {Variant: variantDeferred, P999: tt.deferred}, {Variant: variantNothing, P999: tt.nothing}})
+		if (err == nil) != tt.ok {
+			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+}
+
+func TestResults(t *testing.T) {
+	c := cell{modePlain, 4 << 10, 1, 1}
+	rs := results([]*sample{
+		sampleOf("stock", c, 0, 100), sampleOf("postfix", c, 0, 1000), sampleOf("stock", c, 1, 50), sampleOf("postfix", c, 1, 1000),
+	})
+	if len(rs) != 2 || rs[0].Subject != "stock" || rs[0].CPU.Median != 75 || rs[0].CPUToStock != nil {
+		t.Fatalf("%+v", rs[0])
+	}
+	if r := rs[1]; r.CPUToStock.Median != 15 || r.RateToStock.Median != 1 || r.RateToPostfix != nil || r.Messages != 20 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestCallback(t *testing.T) {
+	c := callback{Median: 20 * time.Millisecond, P99: time.Second, Stall: 10 * time.Second, Every: 15 * time.Second}
+	for z, want := range map[float64]time.Duration{0: 20 * time.Millisecond, z99: time.Second} {
+		if got := c.delay(z).Round(time.Microsecond); got != want {
+			t.Errorf("deviate %v: %v, want %v", z, got, want)
+		}
+	}
+	s := time.Second
+	for _, tt := range []struct{ begin, d, want time.Duration }{
+		{0, s, s},                   // long before
+		{14 * s, s / 2, 14*s + s/2}, // just before
+		{14 * s, 2 * s, 25 * s},     // runs into it
+		{16 * s, s, 25 * s},         // begins within
+		{24 * s, 5 * s, 29 * s},     // ends behind it anyway
+		{25 * s, s, 26 * s},         // after it
+		{39 * s, 2 * s, 50 * s},     // the next one
+		{16 * s, 30 * s, 50 * s},    // through one and into the next
+	} {
+		if got := c.end(tt.begin, tt.d); got != tt.want {
+			t.Errorf("begun at %v for %v: ends at %v, want %v", tt.begin, tt.d, got, tt.want)
+		}
+	}
+}

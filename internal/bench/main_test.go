@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestMain lets the processes that a test starts be what this program would be.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && (os.Args[1] == subjectProcess || os.Args[1] == loadProcess) {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// runHere runs the program in this process and returns what it wrote.
+func runHere(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), args, streams{strings.NewReader(""), &out, &errs})
+	return code, out.String(), errs.String()
+}
+
+// checkEmpty checks that nothing was left behind.
+func checkEmpty(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		t.Errorf("%s was left in the directory of the servers", e.Name())
+	}
+}
+
+// checkSVG checks that a file is an image with that many lines.
+func checkSVG(t *testing.T, path string, lines int) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec := xml.NewDecoder(bytes.NewReader(data))
+	paths := 0
+	for {
+		token, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("%s is no XML: %v", path, err)
+		}
+		if start, ok := token.(xml.StartElement); ok && start.Name.Local == "path" {
+			paths++
+		}
+	}
+	if paths != lines || strings.Contains(string(data), "NaN") {
+		t.Errorf("%s has %d lines, want %d:\n%s", filepath.Base(path), paths, lines, data)
+	}
+}
+
+func readReport(t *testing.T, path string) *report {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rep report
+	if err := json.Unmarshal(data, &rep); err != nil {
+		t.Fatal(err)
+	}
+	return &rep
+}
+
+func TestAccept(t *testing.T) {
+	dir, files := t.TempDir(), t.TempDir()
+	asJSON, svg := filepath.Join(files, "accept.json"), filepath.Join(files, "accept.svg")
+	code, out, errs := runHere(t, "accept", "-quick", "-subjects", "stock,stock-file,memory,boltspool", "-sizes", "1KB",
+		"-sessions", "2", "-recipients", "3", "-duration", "10s", "-messages", "8", "-dir", dir, "-json", asJSON, "-svg", svg)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	rep := readReport(t, asJSON)
+	if len(rep.Results) != 4 || len(rep.Absent) != 0 {
+		t.Fatalf("%d results, absent %v; want 4 and none\n%s", len(rep.Results), rep.Absent, out)
+	}
+	for _, r := range rep.Results {
+		if r.Messages != 8 || r.CPU.Median <= 0 || r.Rate.Median <= 0 || r.P50 <= 0 || r.MaxLatency < r.P50 {
+			t.Errorf("%s: %d messages, CPU %+v, rate %+v, p50 %v, max %v", r.Subject, r.Messages, r.CPU, r.Rate, r.P50, r.MaxLatency)
+		}
+		if (r.CPUToStock == nil) != (r.Subject == subjectStock) {
+			t.Errorf("%s: compared with stock: %v", r.Subject, r.CPUToStock)
+		}
+		if !strings.Contains(out, "\n"+r.Subject+" ") || !strings.Contains(errs, r.Subject) {
+			t.Errorf("%s stands not in the table or not in the progress:\n%s\n%s", r.Subject, out, errs)
+		}
+	}
+	checkSVG(t, svg, 2*4)
+	checkEmpty(t, dir)
+}
+
+func TestReception(t *testing.T) {
+	dir, files := t.TempDir(), t.TempDir()
+	asJSON, svg := filepath.Join(files, "reception.json"), filepath.Join(files, "reception.svg")
+	code, out, errs := runHere(t, "accept", "-reception", "-quick", "-sizes", "1KB,20KB", "-sessions", "2",
+		"-duration", "10s", "-messages", "6", "-dir", dir, "-json", asJSON, "-svg", svg)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	rep := readReport(t, asJSON)
+	if len(rep.Reception) != 2*len(modes) {
+		t.Fatalf("%d rows, want one per mode and size:\n%s", len(rep.Reception), out)
+	}
+	for _, row := range rep.Reception {
+		if row.Stock.Median <= 0 || row.Library.Median <= 0 || row.Floor <= 0 || row.Target != 0 {
+			t.Errorf("%s: stock %+v, library %+v, floor %v, target %v", row.cell, row.Stock, row.Library, row.Floor, row.Target)
+		}
+		if (row.TLS != nil) != hasTLS(row.Mode) {
+			t.Errorf("%s: the cost of TLS is %v", row.cell, row.TLS)
+		}
+	}
+	checkSVG(t, svg, 3*len(modes))
+	checkEmpty(t, dir)
+}
+
+func TestClamp(t *testing.T) {
+	dir, files := t.TempDir(), t.TempDir()
+	asJSON, svg := filepath.Join(files, "clamp.json"), filepath.Join(files, "clamp.svg")
+	code, out, errs := runHere(t, "clamp", "-rate", "50", "-sessions", "5", "-duration", "400ms", "-median", "30ms", "-p99", "60ms",
+		"-stall", "100ms", "-every", "100ms", "-dir", dir, "-json", asJSON, "-svg", svg)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	rep := readReport(t, asJSON)
+	if len(rep.Clamp) != len(variants) {
+		t.Fatalf("%d rows, want %v:\n%s", len(rep.Clamp), variants, out)
+	}
+	for _, row := range rep.Clamp {
+		if row.Messages < 1 || row.Messages > 20 || row.Latency.n != uint64(row.Messages) || row.P999 > row.Max {
+			t.Errorf("%s: %d messages, %d latencies, p99.9 %v, max %v", row.Variant, row.Messages, row.Latency.n, row.P999, row.Max)
+		}
+	}
+	if inline := rep.Clamp[0]; inline.Max < 30e3 {
+		t.Errorf("no 250 took longer than %s though half of the callbacks take 30 ms", short(inline.Max))
+	}
+	checkSVG(t, svg, 2*len(variants))
+	checkEmpty(t, dir)
+}
+
+// TestAbsent checks that a server that cannot be started is reported and does
+// not end the run.
+func TestAbsent(t *testing.T) {
+	var progress bytes.Buffer
+	r, err := newRunner(t.TempDir(), &progress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	r.rounds, r.measured = 2, phase{Duration: trialTimeout, Messages: 2}
+	c := cell{modePlain, 1024, 1, 1}
+	samples, err := r.run(t.Context(), [][]trial{{{"nobody", c}, {subjectStock, c}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(samples) != 2 || samples[0].Subject != subjectStock || samples[1].round != 1 {
+		t.Errorf("%d samples, want 2 of stock", len(samples))
+	}
+	if r.absent["nobody"] == nil || strings.Count(progress.String(), "nobody is absent") != 1 {
+		t.Errorf("absent: %v\n%s", r.absent, &progress)
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, errs bytes.Buffer
+	code := run(ctx, []string{"accept", "-quick", "-subjects", "stock", "-dir", dir}, streams{strings.NewReader(""), &out, &errs})
+	if code != 1 || !strings.Contains(errs.String(), context.Canceled.Error()) {
+		t.Errorf("exit code %d: %s", code, &errs)
+	}
+	checkEmpty(t, dir)
+}
+
+func TestArguments(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		code int
+		say  string
+	}{
+		{"", 2, "usage"},
+		{"no", 2, "no command"},
+		{"accept -help", 0, "-reception"},
+		{"clamp -help", 0, "-stall"},
+		{"accept -sizes 3", 2, "no size"},
+		{"accept -subjects stock,sendmail", 2, "none of"},
+		{"accept -sessions 0", 2, "no number from 1 on"},
+		{"accept 4KB", 2, "no flag"},
+		{"accept -rounds 0", 1, "must be positive"},
+		{"accept -check", 1, "-reception"},
+		{"accept -reception -dir /does/not/exist", 1, "/does/not/exist"},
+		{"clamp -rate 0", 1, "must be positive"},
+		{"clamp -size 1KB,2KB", 1, "one size"},
+		{"clamp -p99 1ms", 1, "-p99"},
+		{"clamp -every 0", 1, "-every"},
+	} {
+		if code, out, errs := runHere(t, strings.Fields(tt.args)...); code != tt.code || !strings.Contains(out+errs, tt.say) {
+			t.Errorf("bench %s: exit code %d, want %d, and %q in:\n%s%s", tt.args, code, tt.code, tt.say, out, errs)
+		}
+	}
+}
