@@ -20,28 +20,28 @@ var errLineTooLong = errors.New("smtpserver: command line too long")
 // buffers are shared by the inputs of a listener.
 type buffers struct{ line, content sync.Pool }
 
-// get returns a buffer of one of the sizes above.
-func (b *buffers) get(size int) []byte {
-	var pooled any
-	switch size {
-	case lineBuffer:
-		pooled = b.line.Get()
-	case contentBuffer:
-		pooled = b.content.Get()
+// get returns a buffer of one of the larger sizes above.
+func (b *buffers) get(size int) *[]byte {
+	pool := b.pool(size)
+	if buf, ok := pool.Get().(*[]byte); ok {
+		return buf
 	}
-	if pooled == nil {
-		return make([]byte, size)
-	}
-	return *pooled.(*[]byte)
+	buf := make([]byte, size)
+	return &buf
 }
 
-func (b *buffers) put(buf []byte) {
-	switch len(buf) {
-	case lineBuffer:
-		b.line.Put(&buf)
-	case contentBuffer:
-		b.content.Put(&buf)
+// put takes a buffer back; nil is none.
+func (b *buffers) put(buf *[]byte) {
+	if buf != nil {
+		b.pool(len(*buf)).Put(buf)
 	}
+}
+
+func (b *buffers) pool(size int) *sync.Pool {
+	if size == lineBuffer {
+		return &b.line
+	}
+	return &b.content
 }
 
 // An input holds what was read from a client and not taken yet. Its buffer grows
@@ -50,7 +50,8 @@ func (b *buffers) put(buf []byte) {
 type input struct {
 	src    io.Reader
 	shared *buffers
-	idle   []byte // kept for when nothing larger is needed
+	idle   []byte  // kept for when nothing larger is needed
+	large  *[]byte // what buf is otherwise, to be given back
 	buf    []byte
 	r, w   int
 	filled bool // the last read took all the room that there was
@@ -108,15 +109,17 @@ func (in *input) reserve(size int) {
 }
 
 func (in *input) resize(size int) {
+	old := in.large
 	buf := in.idle
-	if size != idleBuffer {
-		buf = in.shared.get(size)
+	if in.large = nil; size > idleBuffer {
+		in.large = in.shared.get(size)
+		buf = *in.large
 	} else if buf == nil {
 		buf = make([]byte, idleBuffer)
 		in.idle = buf
 	}
 	w := copy(buf, in.window())
-	in.shared.put(in.buf)
+	in.shared.put(old)
 	in.buf, in.r, in.w = buf, 0, w
 }
 
@@ -130,8 +133,8 @@ func (in *input) rest() {
 
 // release gives the buffer back for good.
 func (in *input) release() {
-	in.shared.put(in.buf)
-	in.buf, in.r, in.w = nil, 0, 0
+	in.shared.put(in.large)
+	in.large, in.buf, in.r, in.w = nil, nil, 0, 0
 }
 
 // line takes the next line with its LF. It is valid until the next fill. begun is

@@ -9,9 +9,32 @@ import (
 	"github.com/deferredqueue/deferredqueue/queue"
 )
 
+// A metaKey is what the metadata of a session are made of, but for those that
+// hooks set.
+type metaKey struct {
+	opts                *Options
+	remote, local       netip.AddrPort
+	hello, authn, authz string
+	tls                 *tls.ConnectionState
+}
+
 // meta returns the metadata of the messages of this session: what is known of
-// it, and over that what hooks set.
+// it, and over that what hooks set. It must not be changed: as long as nothing
+// else does, it is the same map for all messages.
 func (s *reception) meta() map[string]string {
+	key := metaKey{s.opts, s.pub.Remote, s.pub.Local, s.pub.Hello, s.pub.AuthnID, s.pub.AuthzID, s.pub.TLS}
+	if s.known.meta == nil || s.known.key != key || !maps.Equal(s.known.set, s.pub.Meta) {
+		s.known.key, s.known.set, s.known.meta = key, maps.Clone(s.pub.Meta), s.newMeta()
+	}
+	if s.more == nil {
+		return s.known.meta
+	}
+	m := maps.Clone(s.known.meta)
+	maps.Copy(m, s.more())
+	return m
+}
+
+func (s *reception) newMeta() map[string]string {
 	protocol := "ESMTP"
 	if s.opts.LMTP {
 		protocol = "LMTP"
@@ -37,9 +60,6 @@ func (s *reception) meta() map[string]string {
 		set("tls_peer_subject_name", subjectNames(t))
 	}
 	maps.Copy(m, s.pub.Meta)
-	if s.more != nil {
-		maps.Copy(m, s.more())
-	}
 	return m
 }
 

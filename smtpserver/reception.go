@@ -49,6 +49,12 @@ type reception struct {
 	extended bool                     // said EHLO
 	more     func() map[string]string // metadata of a host that has its own session; may be nil
 
+	known struct { // what meta returned last
+		key  metaKey
+		set  map[string]string
+		meta map[string]string
+	}
+
 	mu struct {
 		sync.Mutex
 		tx *transaction // nil: none

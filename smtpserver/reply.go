@@ -2,8 +2,9 @@ package smtpserver
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/emersion/go-smtp"
@@ -24,15 +25,25 @@ type reply struct {
 	close    bool // the connection ends behind it
 }
 
-func (r *reply) Error() string {
-	if r.enhanced == [3]int{} {
-		return fmt.Sprintf("%d %s", r.code, r.text)
+func (r *reply) Error() string { return string(r.append(nil)) }
+
+// append appends r as it goes over the wire, without its CRLF.
+func (r *reply) append(b []byte) []byte {
+	b = strconv.AppendInt(b, int64(r.code), 10)
+	b = append(b, ' ')
+	if r.enhanced != [3]int{} {
+		for i, n := range r.enhanced {
+			b = strconv.AppendInt(b, int64(n), 10)
+			b = append(b, ".. "[i])
+		}
 	}
-	return fmt.Sprintf("%d %d.%d.%d %s", r.code, r.enhanced[0], r.enhanced[1], r.enhanced[2], r.text)
+	return append(b, r.text...)
 }
 
 // line returns r as it goes over the wire.
-func (r *reply) line() []byte { return append([]byte(r.Error()), '\r', '\n') }
+func (r *reply) line() []byte {
+	return append(r.append(make([]byte, 0, 16+len(r.text))), '\r', '\n')
+}
 
 // to is r for one recipient of several (LMTP).
 func (r *reply) to(addr string) *reply {
@@ -110,22 +121,20 @@ func worst(answers []*reply) (w *reply) {
 
 // okReply is the 250 that names the messages, cut at an ID if it gets too long.
 func okReply(ids ...spool.ID) *reply {
-	const overhead = len("250 2.0.0 OK ids=") + len(" ...\r\n")
-	var b strings.Builder
-	b.WriteString("OK ids=")
-	room := maxReply - overhead
-	for i, id := range ids {
-		s := id.String()
-		if room -= len(s) + 1; room < 0 {
-			b.WriteString(" ...")
-			break
-		}
+	const overhead, length = len("250 2.0.0 OK ids=") + len(" ...\r\n"), 2 * len(spool.ID{})
+	fit := min(len(ids), (maxReply-overhead)/(length+1))
+	b := make([]byte, 0, overhead+fit*(length+1))
+	b = append(b, "OK ids="...)
+	for i, id := range ids[:fit] {
 		if i > 0 {
-			b.WriteByte(' ')
+			b = append(b, ' ')
 		}
-		b.WriteString(s)
+		b = hex.AppendEncode(b, id[:])
 	}
-	return &reply{code: 250, enhanced: [3]int{2, 0, 0}, text: b.String()}
+	if fit < len(ids) {
+		b = append(b, " ..."...)
+	}
+	return &reply{code: 250, enhanced: [3]int{2, 0, 0}, text: string(b)}
 }
 
 // oneLine returns s as at most limit printable ASCII characters.

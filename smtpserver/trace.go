@@ -3,8 +3,8 @@ package smtpserver
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -17,30 +17,42 @@ const dateFormat = "Mon, 2 Jan 2006 15:04:05 -0700"
 
 // trace returns the fields that are put above e.
 func (s *reception) trace(e *spool.Entry) []byte {
-	var b bytes.Buffer
+	b := make([]byte, 0, 512)
 	if !s.opts.Trace.OmitSupplemental {
-		s.writeSupplemental(&b, e)
+		b = s.appendSupplemental(b, e)
 	}
 	if !s.opts.Trace.OmitReceived {
-		s.writeReceived(&b, e)
+		b = s.appendReceived(b, e)
 	}
-	return b.Bytes()
+	return bytes.Clone(b) // of its own size: it is kept
 }
 
-// writeReceived writes a Received field (RFC 5321, section 4.4). It names the
+// appendReceived appends a Received field (RFC 5321, section 4.4). It names the
 // recipient only if there is just one: the others would learn of each other.
-func (s *reception) writeReceived(b *bytes.Buffer, e *spool.Entry) {
-	fmt.Fprintf(b, "Received: from %s", helloDomain(s.pub.Hello))
+func (s *reception) appendReceived(b []byte, e *spool.Entry) []byte {
+	b = append(b, "Received: from "...)
+	b = append(b, helloDomain(s.pub.Hello)...)
 	if ip := s.pub.Remote.Addr(); ip.IsValid() {
-		fmt.Fprintf(b, " (%s)", addressLiteral(ip))
+		b = append(b, " ("...)
+		b = append(b, addressLiteral(ip)...)
+		b = append(b, ')')
 	}
-	fmt.Fprintf(b, "\r\n\tby %s with %s id %s", s.opts.Hostname, s.protocol(), e.ID)
+	b = append(b, "\r\n\tby "...)
+	b = append(b, s.opts.Hostname...)
+	b = append(b, " with "...)
+	b = append(b, s.protocol()...)
+	b = append(b, " id "...)
+	b = hex.AppendEncode(b, e.ID[:])
 	if rcpts := e.Envelope.Recipients; len(rcpts) == 1 {
 		if path, ok := quotePath(rcpts[0].Address); ok {
-			fmt.Fprintf(b, "\r\n\tfor <%s>", path)
+			b = append(b, "\r\n\tfor <"...)
+			b = append(b, path...)
+			b = append(b, '>')
 		}
 	}
-	fmt.Fprintf(b, ";\r\n\t%s\r\n", e.Received.Format(dateFormat))
+	b = append(b, ";\r\n\t"...)
+	b = e.Received.AppendFormat(b, dateFormat)
+	return append(b, "\r\n"...)
 }
 
 // protocol is the "with" of a Received field (RFC 3848).
@@ -63,27 +75,50 @@ func (s *reception) protocol() string {
 	return name
 }
 
-// writeSupplemental writes the supplemental field: what identifies the message
+// lineOctets become a line of 64 characters of base64.
+const lineOctets = 48
+
+// appendSupplemental appends the supplemental field: what identifies the message
 // when it comes back in a bounce or a complaint.
-func (s *reception) writeSupplemental(b *bytes.Buffer, e *spool.Entry) {
-	fields := map[string]string{"_@_": `\_/`}
+func (s *reception) appendSupplemental(b []byte, e *spool.Entry) []byte {
+	var room [256]byte
+	text := s.appendReference(room[:0], e)
+	b = append(b, s.opts.Trace.HeaderName...)
+	b = append(b, ':')
+	for sep := " "; len(text) > 0; sep = "\r\n\t" {
+		n := min(len(text), lineOctets)
+		b = append(b, sep...)
+		b = base64.StdEncoding.AppendEncode(b, text[:n])
+		text = text[n:]
+	}
+	return append(b, "\r\n"...)
+}
+
+// appendReference appends the JSON object in the supplemental field.
+func (s *reception) appendReference(b []byte, e *spool.Entry) []byte {
+	b = append(b, `{"_@_":"\\_/"`...)
 	if len(e.Envelope.Recipients) == 1 {
-		fields["recipient"] = e.Envelope.Recipients[0].Address
+		b = append(b, `,"recipient":`...)
+		b = appendJSON(b, e.Envelope.Recipients[0].Address)
 	}
 	for _, name := range s.opts.Trace.IncludeMetaNames {
 		if v, ok := e.Meta[name]; ok {
-			fields[name] = v
+			b = append(b, ',')
+			b = appendJSON(b, name)
+			b = append(b, ':')
+			b = appendJSON(b, v)
 		}
 	}
-	text, _ := json.Marshal(fields) // strings only: cannot fail
-	encoded := base64.StdEncoding.EncodeToString(text)
-	b.WriteString(s.opts.Trace.HeaderName + ":")
-	for sep := " "; encoded != ""; sep = "\r\n\t" {
-		n := min(len(encoded), 64)
-		b.WriteString(sep + encoded[:n])
-		encoded = encoded[n:]
+	return append(b, '}')
+}
+
+// appendJSON appends a string.
+func appendJSON(b []byte, s string) []byte {
+	if isPrintable(s) && !strings.ContainsAny(s, `"\<>&`) {
+		return append(append(append(b, '"'), s...), '"')
 	}
-	b.WriteString("\r\n")
+	text, _ := json.Marshal(s) // a string: cannot fail
+	return append(b, text...)
 }
 
 // addressLiteral is the address literal of RFC 5321, section 4.1.3.
@@ -100,7 +135,7 @@ func helloDomain(s string) string {
 	if s == "" {
 		return "unknown"
 	}
-	return strings.Map(func(c rune) rune {
+	return strings.Map(func(c rune) rune { // returns s itself if nothing is replaced
 		if isDomainChar(c) {
 			return c
 		}

@@ -28,7 +28,8 @@ type transaction struct {
 	env     spool.Envelope
 	rcptTo  []string // the recipients as go-smtp knows them, in the order of env.Recipients
 	size    int64    // announced at MAIL
-	content *content // nil before DATA or the first BDAT
+	content *content // nil before DATA or the first BDAT; &taken from then on
+	taken   content
 	q       *queue.Transaction
 
 	// stored says that messages wait for the hand-over.
@@ -39,8 +40,9 @@ type transaction struct {
 	// call Reset and Logout on another goroutine then.
 	mu struct {
 		sync.Mutex
-		idle  chan struct{} // closed when no content is being taken; nil: none was
-		ended bool
+		working bool
+		idle    chan struct{} // closed when it ends; made by who waits for it
+		ended   bool
 	}
 }
 
@@ -48,14 +50,17 @@ type transaction struct {
 func (tx *transaction) work() {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
-	tx.mu.idle = make(chan struct{})
+	tx.mu.working = true
 }
 
 // rest ends the transaction if that was asked for meanwhile.
 func (tx *transaction) rest() {
 	tx.mu.Lock()
-	close(tx.mu.idle)
-	tx.mu.idle = nil
+	tx.mu.working = false
+	if tx.mu.idle != nil {
+		close(tx.mu.idle)
+		tx.mu.idle = nil
+	}
 	ended := tx.mu.ended
 	tx.mu.Unlock()
 	if ended {
@@ -68,6 +73,9 @@ func (tx *transaction) rest() {
 func (tx *transaction) working() <-chan struct{} {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
+	if tx.mu.working && tx.mu.idle == nil {
+		tx.mu.idle = make(chan struct{})
+	}
 	return tx.mu.idle
 }
 
@@ -83,7 +91,8 @@ func (tx *transaction) open(dotted bool) error {
 	}
 	l := tx.r.opts.Limits
 	tx.q = q
-	tx.content = &content{
+	tx.content = &tx.taken
+	tx.taken = content{
 		dst: q, dotted: dotted, binary: tx.env.Body == "BINARYMIME", endings: tx.r.opts.InvalidLineEndings,
 		maxSize: l.MessageSize, lineLength: l.LineLength, maxHops: l.Hops,
 	}
@@ -199,7 +208,7 @@ func (tx *transaction) revoke() {
 func (tx *transaction) end() {
 	tx.mu.Lock()
 	tx.mu.ended = true
-	working := tx.mu.idle != nil
+	working := tx.mu.working
 	tx.mu.Unlock()
 	switch {
 	case working: // rest does it
