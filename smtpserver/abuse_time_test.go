@@ -2,6 +2,7 @@ package smtpserver
 
 import (
 	"bytes"
+	"crypto/tls"
 	"io"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 type tardy struct {
 	name  string
 	opts  Options
+	early bool     // it is not greeted yet
 	begin []string // commands, each answered 2xx or 3xx
 	open  string   // what it sends then at once
 	drip  string   // what it sends from then on, again and again, an octet a second; empty: nothing
@@ -23,13 +25,27 @@ type tardy struct {
 	last  string        // what it is told last, unless it is deaf or slow
 }
 
-func tardyClients() []tardy {
+func tardyClients(t *testing.T) []tardy {
+	t.Helper()
 	defaults := Options{DeferredQueue: true, Limits: Limits{Connections: 1}}
 	transaction := []string{"MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>"}
 	data := append(transaction[:2:2], "DATA")
 	auth := defaults
 	auth.Auth = Auth{Password: acceptAll, AllowPlaintext: true}
+	secure := defaults
+	cert, _, err := selfSigned()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure.TLS.Config = &tls.Config{Certificates: []tls.Certificate{cert}}
+	implicit := secure
+	implicit.TLS.Implicit = true
+	handshake := "\x16\x03\x01\x02\x00" + strings.Repeat("\x00", 0x200) // a record that is long in coming
 	return []tardy{
+		{name: "silent before TLS", opts: implicit, early: true, after: time.Minute},
+		{name: "an octet a second of the handshake", opts: implicit, early: true, drip: handshake, after: time.Minute},
+		{name: "silent behind STARTTLS", opts: secure, begin: []string{"STARTTLS"}, after: time.Minute},
+		{name: "an octet a second behind STARTTLS", opts: secure, begin: []string{"STARTTLS"}, drip: handshake, after: time.Minute},
 		{name: "silent", opts: defaults, after: time.Minute, last: "421 4.4.2"},
 		{name: "silent in a transaction", opts: defaults, begin: transaction, after: time.Minute, last: "421 4.4.2"},
 		{name: "silent in AUTH", opts: auth, begin: []string{"AUTH PLAIN"}, after: time.Minute, last: "421 4.4.2"},
@@ -48,7 +64,7 @@ func tardyClients() []tardy {
 // TestAbuseTime: who takes his time is cut off when he should be, and leaves nothing
 // behind.
 func TestAbuseTime(t *testing.T) {
-	for _, c := range tardyClients() {
+	for _, c := range tardyClients(t) {
 		t.Run(c.name, func(t *testing.T) {
 			inBubble(t, &c.opts, func(h *host, ln *pipeListener) { c.run(h, ln) })
 		})
@@ -56,7 +72,12 @@ func TestAbuseTime(t *testing.T) {
 }
 
 func (tc *tardy) run(h *host, ln *pipeListener) {
-	c := h.pipe(ln)
+	c := newClient(h.t, ln.dial())
+	c.conn.SetDeadline(time.Now().Add(24 * time.Hour))
+	if !tc.early {
+		c.want("220")
+		c.cmd("EHLO client.example", "250")
+	}
 	for _, line := range tc.begin {
 		c.send(line + "\r\n")
 		if got, err := c.reply(); err != nil || got[0] != '2' && got[0] != '3' {
@@ -99,7 +120,14 @@ func (tc *tardy) run(h *host, ln *pipeListener) {
 	}
 	h.nothing()
 	synctest.Wait()
-	h.pipe(ln) // there is room for one connection
+	again := newClient(h.t, ln.dial()) // there is room for one connection
+	if !tc.opts.TLS.Implicit {
+		again.want("220")
+		return
+	}
+	if err := tls.Client(again.conn, &tls.Config{InsecureSkipVerify: true}).Handshake(); err != nil {
+		h.t.Errorf("the next client: %v", err)
+	}
 }
 
 // send reports whether the connection is still there.
