@@ -1,9 +1,6 @@
 package smtpserver
 
-import (
-	"bytes"
-	"strconv"
-)
+import "bytes"
 
 // Replies that stand for go-smtp's.
 var (
@@ -55,37 +52,3 @@ func (d *dialogue) correct(code int, line []byte) (int, []byte) {
 
 // sequenced are the commands that have their place.
 var sequenced = map[string]bool{"MAIL": true, "RCPT": true, "DATA": true, "AUTH": true}
-
-// largestSize is what go-smtp can read as SIZE; RFC 1870, section 3, allows 20
-// digits.
-const largestSize = 1<<32 - 1
-
-// shortenSize returns a MAIL line with a SIZE that go-smtp can read, and the one
-// that it had if that was larger, as far as an int64 goes; else 0.
-func shortenSize(line []byte) ([]byte, int64) {
-	const name = "SIZE="
-	for at := 0; ; {
-		i := bytes.IndexByte(line[at:], ' ')
-		if i < 0 {
-			return line, 0
-		}
-		at += i + 1
-		if !foldPrefix(line[at:], name) {
-			continue
-		}
-		begin := at + len(name)
-		end := begin
-		for end < len(line) && line[end] >= '0' && line[end] <= '9' {
-			end++
-		}
-		if n := end - begin; n < 10 || n > 20 {
-			return line, 0
-		}
-		size, err := strconv.ParseInt(string(line[begin:end]), 10, 64) // out of range: the largest
-		if err == nil && size <= largestSize {
-			return line, 0
-		}
-		short := strconv.AppendInt(bytes.Clone(line[:begin]), largestSize, 10)
-		return append(short, line[end:]...), size
-	}
-}

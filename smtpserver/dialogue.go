@@ -24,6 +24,7 @@ type dialogue struct {
 	silent  bool   // the reply to come is not the client's: we asked
 	own     bool   // that reply has the code that it is to have
 	counted bool   // among errors
+	behind  bool   // a MAIL or RCPT that was refused, see excused
 	errors  int
 }
 
@@ -205,7 +206,7 @@ func (d *dialogue) execute(line, arg []byte) []byte {
 			d.answer(replyRecipient)
 			return nil
 		}
-		return rewritePostmaster(line, d.s.opts.Hostname)
+		return rewritePostmaster(rewriteORcpt(line), d.s.opts.Hostname)
 	case "DATA":
 		if len(arg) == 0 {
 			return d.reset(d.c.data(d.s.reception, d.answer))
@@ -245,6 +246,7 @@ func (d *dialogue) reply(line []byte) {
 	case code == 250 && isHello(d.verb):
 		if final {
 			d.c.say(d.s.capabilities(d.verb))
+			d.replied(code, line)
 		}
 		return
 	case final:
@@ -280,6 +282,20 @@ func (d *dialogue) replied(code int, line []byte) {
 	case code >= 400:
 		d.refusedCommand(code, line)
 	}
+	switch d.verb {
+	case "MAIL":
+		d.behind = code >= 400
+	case "RCPT":
+		d.behind = d.behind || code >= 400
+	case "RSET", "EHLO", "HELO", "LHLO":
+		d.behind = d.behind && code >= 400
+	}
+}
+
+// excused reports whether a refusal is no error of the client's: who pipelines
+// could not know that MAIL or RCPT would be refused (RFC 2920, section 3.1).
+func (d *dialogue) excused(code int) bool {
+	return code == 503 && d.behind && (d.verb == "RCPT" || d.verb == "DATA" || d.verb == "BDAT")
 }
 
 // end says why reading ended, if there may be somebody to hear it.
@@ -293,7 +309,7 @@ func (d *dialogue) end(r *reply) {
 // refusedCommand tells of a refusal, and ends the session if there were too many.
 func (d *dialogue) refusedCommand(code int, line []byte) {
 	d.s.refusedCommand(parseReply(code, line), commandForRecord(d.verb, d.line))
-	if d.counted || code < 500 || code > 504 && code != 535 {
+	if d.counted || code < 500 || code > 504 && code != 535 || d.excused(code) {
 		return
 	}
 	d.counted = true // LMTP replies to each recipient

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/netip"
+	"strings"
 
 	"github.com/deferredqueue/deferredqueue/queue"
 )
@@ -134,14 +135,25 @@ func (s *reception) recordRejection(r *reply, command string) {
 	}
 	if tx := s.current(); tx != nil {
 		rec.Sender = tx.env.Sender
-		for _, rcpt := range tx.env.Recipients {
-			rec.Recipients = append(rec.Recipients, rcpt.Address)
-		}
+		rec.Recipients = tx.refusedRecipients(command)
 	}
 	if t := s.pub.TLS; t != nil && len(t.PeerCertificates) > 0 {
 		rec.TLSPeerSubjectName = []string{t.PeerCertificates[0].Subject.String()}
 	}
 	s.sched.RecordRejection(rec)
+}
+
+// refusedRecipients are those that the refusal of a command is about: its own
+// if it is RCPT, or else all that were accepted.
+func (tx *transaction) refusedRecipients(command string) []string {
+	if path := pathOf([]byte(command), "RCPT", "TO:"); path != nil {
+		return []string{strings.Trim(string(path[:pathLength(path)]), "<>")}
+	}
+	rcpts := make([]string, len(tx.env.Recipients))
+	for i, r := range tx.env.Recipients {
+		rcpts[i] = r.Address
+	}
+	return rcpts
 }
 
 // peer is the address of the client without its port.

@@ -210,7 +210,9 @@ type Limits struct {
 	LineLength int
 
 	// Errors is how many commands may be answered 500 to 504 or 535; the next one
-	// ends the connection with 421.
+	// ends the connection with 421. 503 to RCPT, DATA and BDAT behind a MAIL or RCPT
+	// that was refused does not count: clients that pipeline send those before they
+	// know.
 	// Defaults to 20.
 	Errors int
 

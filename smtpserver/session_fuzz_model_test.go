@@ -3,6 +3,7 @@ package smtpserver
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -25,6 +26,7 @@ type sessionModel struct {
 	hello, authenticated bool
 	errors               int  // Limits.Errors counts them
 	counted              bool // the command is among them
+	behind               bool // a MAIL or RCPT that was refused: what is pipelined then is no error
 	tx                   *modelTransaction
 
 	want    map[string]*modelMessage // what must be injected, by ID
@@ -119,7 +121,16 @@ func (m *sessionModel) reply(to string) (r sessionReply, ok bool) {
 	if r.code == 221 && to != "QUIT" {
 		m.fault("221 to %s", to)
 	}
-	if !m.counted && (r.code >= 500 && r.code <= 504 || r.code == 535) {
+	excused := m.behind && r.code == 503 && slices.Contains([]string{"RCPT", "DATA", "BDAT"}, to)
+	switch to {
+	case "MAIL":
+		m.behind = r.code >= 400
+	case "RCPT":
+		m.behind = m.behind || r.code >= 400
+	case "RSET", "EHLO", "HELO", "LHLO":
+		m.behind = m.behind && r.code >= 400
+	}
+	if !m.counted && !excused && (r.code >= 500 && r.code <= 504 || r.code == 535) {
 		m.counted = true
 		if m.errors++; m.errors > m.conf.limits.Errors && !m.over {
 			if last, ok := m.reply("too many errors"); ok && last.code != 421 {
