@@ -9,7 +9,7 @@ import (
 // A result is what all rounds of a trial measured. CPU is in microseconds per
 // message, latencies are in microseconds; the latter are of all rounds together.
 type result struct {
-	trialJSON
+	trial
 	Rate       figure  `json:"messages_per_second"`
 	CPU        figure  `json:"cpu_us"`
 	ClientCPU  figure  `json:"client_cpu_us"`
@@ -31,14 +31,7 @@ type result struct {
 	SourceRate *figure `json:"smtp_source_messages_per_second,omitempty"`
 	SourceCPU  *figure `json:"smtp_source_cpu_us,omitempty"`
 
-	trial   trial
 	latency histogram
-}
-
-// trialJSON is a trial as it stands in a result.
-type trialJSON struct {
-	Subject string `json:"subject"`
-	cell
 }
 
 // results sums samples up, in the order in which their trials came first.
@@ -74,9 +67,8 @@ func groupTrials(samples []*sample) [][]*sample {
 }
 
 func newResult(group, all []*sample) *result {
-	t := group[0].trial
 	r := &result{
-		trialJSON: trialJSON{t.Subject, t.cell}, trial: t,
+		trial:     group[0].trial,
 		Rate:      figureOf(each(group, (*sample).rate)),
 		CPU:       figureOf(each(group, (*sample).cpu)),
 		ClientCPU: figureOf(each(group, func(s *sample) float64 { return s.perMessage(microseconds(s.client)) })),

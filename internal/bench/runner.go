@@ -25,7 +25,7 @@ func (c cell) String() string {
 
 // A trial is one subject under one load.
 type trial struct {
-	Subject string
+	Subject string `json:"subject"`
 	cell
 }
 
