@@ -36,7 +36,7 @@ const (
 type lane struct {
 	mu struct {
 		sync.Mutex
-		queue  []pending
+		queue  []*pending
 		active bool // somebody is calling Record for this lane
 		open   bool // the scheduler runs
 	}
@@ -77,9 +77,9 @@ func (r *recorder) open() {
 }
 
 // post queues a record and does not wait. Before Run records are only queued.
-func (r *recorder) post(rec Record) { r.enqueue(r.lane(&rec), pending{record: rec}) }
+func (r *recorder) post(rec Record) { r.enqueue(r.lane(&rec), &pending{record: rec}) }
 
-func (r *recorder) enqueue(l *lane, p pending) {
+func (r *recorder) enqueue(l *lane, p *pending) {
 	r.waiting.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,7 +109,7 @@ func (r *recorder) write(rec Record) bool {
 		return ok
 	}
 	taken := make(chan bool, 1)
-	l.mu.queue = append(l.mu.queue, pending{record: rec, taken: taken})
+	l.mu.queue = append(l.mu.queue, &pending{record: rec, taken: taken})
 	r.startLocked(l)
 	l.mu.Unlock()
 	select {
@@ -130,7 +130,7 @@ func (r *recorder) drain(l *lane) {
 			return
 		}
 		p := l.mu.queue[0]
-		l.mu.queue[0] = pending{}
+		l.mu.queue[0] = nil
 		l.mu.queue = l.mu.queue[1:]
 		l.mu.Unlock()
 		ok := r.deliver(p.record)

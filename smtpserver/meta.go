@@ -26,6 +26,7 @@ func (s *reception) meta() map[string]string {
 	key := metaKey{s.opts, s.pub.Remote, s.pub.Local, s.pub.Hello, s.pub.AuthnID, s.pub.AuthzID, s.pub.TLS}
 	if s.known.meta == nil || s.known.key != key || !maps.Equal(s.known.set, s.pub.Meta) {
 		s.known.key, s.known.set, s.known.meta = key, maps.Clone(s.pub.Meta), s.newMeta()
+		s.known.from, s.known.network = s.receivedFrom(), networkClass(s.pub.Remote.Addr())
 	}
 	if s.more == nil {
 		return s.known.meta
@@ -108,7 +109,8 @@ func subjectNames(t *tls.ConnectionState) string {
 	return string(text)
 }
 
-// class is the key of fairness of the messages of this session. Never empty.
+// class is the key of fairness of messages with this metadata, which meta
+// returned. Never empty.
 func (s *reception) class(meta map[string]string) string {
 	switch {
 	case meta["tenant"] != "":
@@ -116,7 +118,7 @@ func (s *reception) class(meta map[string]string) string {
 	case meta["authn_id"] != "":
 		return meta["authn_id"]
 	}
-	return networkClass(s.pub.Remote.Addr())
+	return s.known.network
 }
 
 // recordRejection tells the Scheduler of a command that was refused.

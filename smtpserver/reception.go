@@ -50,9 +50,11 @@ type reception struct {
 	more     func() map[string]string // metadata of a host that has its own session; may be nil
 
 	known struct { // what meta returned last
-		key  metaKey
-		set  map[string]string
-		meta map[string]string
+		key     metaKey
+		set     map[string]string
+		meta    map[string]string
+		from    []byte // the beginning of a Received field
+		network string // the class of a client that has no better
 	}
 
 	mu struct {

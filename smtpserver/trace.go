@@ -15,7 +15,7 @@ import (
 // dateFormat is date-time of RFC 5322, section 3.3.
 const dateFormat = "Mon, 2 Jan 2006 15:04:05 -0700"
 
-// trace returns the fields that are put above e.
+// trace returns the fields that are put above e, whose metadata meta returned.
 func (s *reception) trace(e *spool.Entry) []byte {
 	b := make([]byte, 0, 512)
 	if !s.opts.Trace.OmitSupplemental {
@@ -30,15 +30,7 @@ func (s *reception) trace(e *spool.Entry) []byte {
 // appendReceived appends a Received field (RFC 5321, section 4.4). It names the
 // recipient only if there is just one: the others would learn of each other.
 func (s *reception) appendReceived(b []byte, e *spool.Entry) []byte {
-	b = append(b, "Received: from "...)
-	b = append(b, helloDomain(s.pub.Hello)...)
-	if ip := s.pub.Remote.Addr(); ip.IsValid() {
-		b = append(b, " ("...)
-		b = append(b, addressLiteral(ip)...)
-		b = append(b, ')')
-	}
-	b = append(b, "\r\n\tby "...)
-	b = append(b, s.opts.Hostname...)
+	b = append(b, s.known.from...)
 	b = append(b, " with "...)
 	b = append(b, s.protocol()...)
 	b = append(b, " id "...)
@@ -53,6 +45,18 @@ func (s *reception) appendReceived(b []byte, e *spool.Entry) []byte {
 	b = append(b, ";\r\n\t"...)
 	b = e.Received.AppendFormat(b, dateFormat)
 	return append(b, "\r\n"...)
+}
+
+// receivedFrom is what all Received fields of a session have in common.
+func (s *reception) receivedFrom() []byte {
+	b := append([]byte("Received: from "), helloDomain(s.pub.Hello)...)
+	if ip := s.pub.Remote.Addr(); ip.IsValid() {
+		b = append(b, " ("...)
+		b = append(b, addressLiteral(ip)...)
+		b = append(b, ')')
+	}
+	b = append(b, "\r\n\tby "...)
+	return append(b, s.opts.Hostname...)
 }
 
 // protocol is the "with" of a Received field (RFC 3848).

@@ -20,6 +20,7 @@ func traced(hello, addr string, trace Trace) (string, *spool.Entry) {
 	s := &reception{opts: &Options{Hostname: "mx.example.com", Trace: trace}, extended: true, pub: &Session{Hello: hello, Remote: netip.MustParseAddrPort("[2001:db8::1]:25")}}
 	e := &spool.Entry{ID: spool.NewID(), Received: time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("", 3600))}
 	e.Envelope.Recipients = []spool.Recipient{{Address: addr}}
+	s.meta()
 	return string(s.trace(e)), e
 }
 

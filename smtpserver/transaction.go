@@ -160,7 +160,10 @@ func (tx *transaction) watch() (context.Context, func()) {
 	if d <= 0 {
 		return ctx, cancel
 	}
-	replies := len(tx.toAll(nil))
+	replies := 1
+	if tx.r.opts.LMTP {
+		replies = len(tx.env.Recipients)
+	}
 	timer := time.AfterFunc(d+tx.r.grace, func() {
 		if tx.decision.CompareAndSwap(undecided, overdue) {
 			tx.r.logger.Error("smtp message took too long to store", "timeout", d, "grace", tx.r.grace)
