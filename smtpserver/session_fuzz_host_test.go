@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 type sessionConf struct {
 	deferred, lmtp, perDomain, authRequired bool
 	secure                                  bool // TLS from the beginning
+	wrapped                                 bool // under a go-smtp server of the host's
 	inMemory                                bool // DeferredSpool
 	endings                                 LineEndings
 	limits                                  Limits
@@ -95,12 +97,16 @@ func verdictOf(rcpts []string, content string) string {
 	return "ok"
 }
 
-// A sessionHost is a Listener whose callback goes by verdictOf and binds for
+// A sessionHost is something that listens and whose callback goes by verdictOf and binds for
 // another queue, which takes everything.
 type sessionHost struct {
-	l     *Listener
 	sched *queue.Scheduler
 	sp    *spool.Memory
+	ln    *pipeListener
+
+	serve    func(net.Listener) error
+	shutdown func(context.Context) error
+	close    func() error
 
 	mu struct {
 		sync.Mutex
@@ -116,9 +122,28 @@ type hostMessage struct {
 	attempt     int
 }
 
+// newSessionHost returns a host that is a Listener.
 func newSessionHost(t *testing.T, conf sessionConf, cert tls.Certificate) *sessionHost {
 	t.Helper()
-	h := &sessionHost{sp: spool.NewMemory()}
+	h := newPolicyHost(t)
+	opts := h.options(conf)
+	opts.LMTP, opts.Limits.Recipients, opts.Limits.Errors = conf.lmtp, conf.limits.Recipients, conf.limits.Errors
+	opts.Auth = Auth{Password: sessionPassword, AllowPlaintext: true, Require: conf.authRequired}
+	if conf.secure {
+		opts.TLS = TLS{Implicit: true, Config: &tls.Config{Certificates: []tls.Certificate{cert}}}
+	}
+	l, err := NewListener(h.sched, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.serve, h.shutdown, h.close = l.Serve, l.Shutdown, l.Close
+	return h
+}
+
+// newPolicyHost returns a host that does not listen yet.
+func newPolicyHost(t *testing.T) *sessionHost {
+	t.Helper()
+	h := &sessionHost{sp: spool.NewMemory(), ln: newPipeListener()}
 	h.mu.ended = map[string][]queue.RecordType{}
 	var err error
 	h.sched, err = queue.NewScheduler(h.sp, h.inject, &queue.Options{Logger: discardLogger(), Record: h.record})
@@ -128,20 +153,20 @@ func newSessionHost(t *testing.T, conf sessionConf, cert tls.Certificate) *sessi
 	if err != nil {
 		t.Fatal(err)
 	}
+	return h
+}
+
+// options are those that a Listener and Wrap have in common.
+func (h *sessionHost) options(conf sessionConf) *Options {
 	opts := &Options{
-		DeferredQueue: conf.deferred, DeferredSpool: conf.inMemory, InvalidLineEndings: conf.endings, LMTP: conf.lmtp, Limits: conf.limits, Logger: discardLogger(), Hostname: "mx.example.com",
-		Auth: Auth{Password: sessionPassword, AllowPlaintext: true, Require: conf.authRequired},
+		DeferredQueue: conf.deferred, DeferredSpool: conf.inMemory, InvalidLineEndings: conf.endings,
+		Limits: conf.limits, Logger: discardLogger(), Hostname: "mx.example.com",
 	}
-	if conf.secure {
-		opts.TLS = TLS{Implicit: true, Config: &tls.Config{Certificates: []tls.Certificate{cert}}}
-	}
+	opts.Limits.Recipients, opts.Limits.Errors = 0, 0
 	if conf.perDomain {
 		opts.Batch = queue.PerDomain
 	}
-	if h.l, err = NewListener(h.sched, opts); err != nil {
-		t.Fatal(err)
-	}
-	return h
+	return opts
 }
 
 func sessionPassword(_ context.Context, _ *Session, _, username, password string) error {

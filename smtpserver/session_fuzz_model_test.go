@@ -130,7 +130,7 @@ func (m *sessionModel) reply(to string) (r sessionReply, ok bool) {
 	case "RSET", "EHLO", "HELO", "LHLO":
 		m.behind = m.behind && r.code >= 400
 	}
-	if !m.counted && !excused && (r.code >= 500 && r.code <= 504 || r.code == 535) {
+	if !m.conf.wrapped && !m.counted && !excused && (r.code >= 500 && r.code <= 504 || r.code == 535) {
 		m.counted = true
 		if m.errors++; m.errors > m.conf.limits.Errors && !m.over {
 			if last, ok := m.reply("too many errors"); ok && last.code != 421 {
@@ -144,7 +144,7 @@ func (m *sessionModel) reply(to string) (r sessionReply, ok bool) {
 // checkFarewell looks at a 421, which needs a reason.
 func (m *sessionModel) checkFarewell(r sessionReply, to string) {
 	switch text := r.text; {
-	case m.cut:
+	case m.cut, strings.HasSuffix(text, "Quiting now"): // the latter is go-smtp's
 	case strings.HasPrefix(text, "4.4.2 "): // the client was silent
 		if to != "" {
 			m.fault("421 %s to %s", text, to)
@@ -191,7 +191,7 @@ func (m *sessionModel) command() {
 	verb, arg, _ := strings.Cut(text, " ")
 	verb, arg = strings.ToUpper(verb), strings.TrimSpace(arg)
 	switch {
-	case strings.IndexFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) >= 0:
+	case !m.conf.wrapped && strings.IndexFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) >= 0:
 		m.refused(verb, "control characters")
 		return
 	case verb == "BDAT":
@@ -275,10 +275,10 @@ func (m *sessionModel) rcpt(line, arg string, r sessionReply) {
 		if !ok || addr == "" {
 			addr = "?"
 		}
-		if strings.EqualFold(addr, "postmaster") { // RFC 5321, section 4.5.1
+		if strings.EqualFold(addr, "postmaster") && !m.conf.wrapped { // RFC 5321, section 4.5.1
 			addr += "@mx.example.com"
 		}
-		if strings.EqualFold(addr, "postmaster") {
+		if strings.EqualFold(addr, "postmaster") && !m.conf.wrapped {
 			addr += "@mx.example.com"
 		}
 		m.tx.rcpts = append(m.tx.rcpts, addr)
@@ -294,7 +294,7 @@ func (m *sessionModel) rcpt(line, arg string, r sessionReply) {
 
 // ascii looks at an address that was accepted (RFC 6531, section 3.5).
 func (m *sessionModel) ascii(addr string) {
-	if strings.IndexFunc(addr, func(c rune) bool { return c > 0x7f }) >= 0 && !m.tx.utf8 {
+	if strings.IndexFunc(addr, func(c rune) bool { return c > 0x7f }) >= 0 && !m.tx.utf8 && !m.conf.wrapped {
 		m.fault("%q was accepted without SMTPUTF8", addr)
 	}
 }
@@ -337,7 +337,7 @@ func (m *sessionModel) other(verb, arg string, r sessionReply) {
 			return
 		}
 	}
-	if want != 0 && (r.code == want || arg != "" && r.code >= 500) {
+	if m.conf.wrapped || want != 0 && (r.code == want || arg != "" && r.code >= 500) {
 		return
 	}
 	if r.code < 500 || want != 0 {

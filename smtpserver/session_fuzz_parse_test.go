@@ -133,7 +133,7 @@ func (m *sessionModel) auth(arg string, r sessionReply) {
 	}
 	good := len(words) > 0 && modelCredentials(strings.ToUpper(words[0]), said)
 	if r.code != 235 {
-		if r.code < 400 || good && m.hello && !m.authenticated && m.tx == nil && r.code != 421 {
+		if r.code < 400 || good && !m.conf.wrapped && m.hello && !m.authenticated && m.tx == nil && r.code != 421 {
 			m.fault("%d %s to AUTH %s, %q", r.code, r.text, arg, said)
 		}
 		return
