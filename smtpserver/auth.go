@@ -27,6 +27,8 @@ func (s *session) Auth(mech string) (sasl.Server, error) {
 		return nil, s.refuse(replyHello)
 	case s.current() != nil:
 		return nil, s.refuse(&reply{code: 503, enhanced: [3]int{5, 5, 1}, text: "AUTH is not allowed in a transaction"})
+	case s.pub.AuthnID != "": // by XCLIENT: go-smtp does not know
+		return nil, s.refuse(&reply{code: 503, enhanced: [3]int{5, 5, 1}, text: "Authenticated already"})
 	case s.opts.Auth.Password == nil:
 		return nil, s.refuse(&reply{code: 502, enhanced: [3]int{5, 5, 1}, text: "AUTH is not available"})
 	case len(s.AuthMechanisms()) == 0 && s.opts.TLS.Require:
@@ -70,11 +72,12 @@ func (s *session) password(authzid, username, password string) error {
 	}
 	ctx, cancel := s.processing()
 	defer cancel()
+	defer s.c.flushSoon()()
 	err := s.opts.Auth.Password(ctx, s.pub, authzid, username, password)
 	var verdict *queue.RejectError
 	switch {
 	case err == nil:
-		s.pub.AuthnID, s.pub.AuthzID = username, authzid
+		s.pub.AuthnID, s.pub.AuthzID, s.authenticated = username, authzid, true
 		if authzid == "" {
 			s.pub.AuthzID = username
 		}

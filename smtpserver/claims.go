@@ -65,7 +65,7 @@ func (d *dialogue) xclient(arg string) {
 	case !d.s.mayClaim():
 		d.answer(replyNotAuthorized)
 		return
-	case d.s.current() != nil || d.s.pub.AuthnID != "" && !d.s.claimed.has(xclientLogin):
+	case d.s.current() != nil || d.s.authenticated:
 		d.answer(replyXClientLate)
 		return
 	}

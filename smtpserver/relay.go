@@ -34,8 +34,8 @@ func (s *session) mayRelay() bool {
 	if s.local || s.pub.AuthnID != "" {
 		return true
 	}
-	if s.pub.TLS != nil && len(s.pub.TLS.VerifiedChains) > 0 {
-		return true
+	if s.pub.TLS != nil && len(s.pub.TLS.VerifiedChains) > 0 && s.claimed.given == 0 {
+		return true // behind XCLIENT the certificate is that of who speaks for the client
 	}
 	ip := s.pub.Remote.Addr().WithZone("")
 	if s.foreign && (!ip.IsValid() || ip.IsLoopback()) {

@@ -22,15 +22,16 @@ const maxDomain = 255
 // on the goroutine of the connection.
 type session struct {
 	*reception
-	l         *Listener
-	c         *conn
-	d         *dialogue
-	local     bool       // connected by other means than IP
-	foreign   bool       // the address was claimed for it
-	trusted   netip.Addr // who may claim another by XCLIENT
-	claimed   xclient    // by XCLIENT
-	announced int64      // SIZE of MAIL, if it is more than go-smtp can read
-	messages  int        // transactions begun
+	l             *Listener
+	c             *conn
+	d             *dialogue
+	local         bool       // connected by other means than IP
+	foreign       bool       // the address was claimed for it
+	trusted       netip.Addr // who may claim another by XCLIENT
+	claimed       xclient    // by XCLIENT
+	authenticated bool       // by AUTH itself
+	announced     int64      // SIZE of MAIL, if it is more than go-smtp can read
+	messages      int        // transactions begun
 }
 
 func newSession(l *Listener, c *conn, d *dialogue) *session {
@@ -61,7 +62,24 @@ func (s *session) settle(meta map[string]string) {
 // claim takes another address of the client for its own; see [reception.claim].
 func (s *session) claim(remote, local netip.AddrPort) {
 	s.local, s.foreign = false, true
-	s.settle(s.reception.claim(remote, local))
+	meta := s.reception.claim(remote, local)
+	if !remote.IsValid() {
+		s.via[1] = unknownClient // and not who speaks for it
+	}
+	s.settle(meta)
+}
+
+// unknownClient stands for the address of a client of which PROXY or XCLIENT says
+// that it is not known.
+const unknownClient = "unknown"
+
+// hook is [reception.hook], during which replies are not held back for long.
+func (s *session) hook(name string, set bool, call func(ctx context.Context) error) error {
+	if !set {
+		return nil
+	}
+	defer s.c.flushSoon()()
+	return s.reception.hook(name, set, call)
 }
 
 var (
