@@ -146,15 +146,19 @@ func TestInjectRejects(t *testing.T) {
 	})
 }
 
-// The Go code of README.md is code of this file, line for line.
+// The Go code of README.md is code of this file, or of an example, line for line.
 func TestREADME(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := os.ReadFile("readme_test.go")
-	if err != nil {
-		t.Fatal(err)
+	var source []byte
+	for _, name := range []string{"readme_test.go", "existing/after/main.go"} {
+		code, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source = append(source, code...)
 	}
 	blocks := strings.Split(string(readme), "```go\n")[1:]
 	if len(blocks) == 0 {
@@ -163,7 +167,7 @@ func TestREADME(t *testing.T) {
 	for _, block := range blocks {
 		code, _, ok := strings.Cut(block, "```")
 		if !ok || !strings.Contains(string(source), code) {
-			t.Errorf("this code of README.md is not in examples/readme_test.go:\n%s", code)
+			t.Errorf("this code of README.md is not in examples:\n%s", code)
 		}
 		if n := strings.Count(code, "\n"); n > 30 {
 			t.Errorf("%d lines are too many to read at a glance:\n%s", n, code)
