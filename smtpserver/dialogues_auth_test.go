@@ -153,6 +153,37 @@ var talksTLSAndAuth = []talk{
 		S: 250
 		C: AUTH PLAIN AHVzZXIAc2VjcmV0
 		S: 503 5\.5\.1`},
+	{name: "AUTH outlives RSET and EHLO", rule: "RFC 4954 4",
+		opts: Options{DeferredQueue: true, Auth: Auth{Password: sessionPassword, AllowPlaintext: true, Require: true}}, lines: `
+		C: EHLO client.example
+		S: 250
+		C: AUTH PLAIN AHVzZXIAc2VjcmV0
+		S: 235
+		C: RSET
+		S: 250
+		C: EHLO client.example
+		S: 250
+		C: MAIL FROM:<a@sender.example>
+		S: 250`},
+	{name: "STARTTLS behind AUTH", rule: "RFC 3207 4.2: nothing that was said in clear may count", tls: true,
+		opts: Options{DeferredQueue: true, Auth: passwords}, lines: `
+		C: EHLO client.example
+		S: 250
+		C: AUTH PLAIN AHVzZXIAc2VjcmV0
+		S: 235
+		C: STARTTLS
+		S: 503 5\.5\.1
+		C: NOOP
+		S: 250`},
+	{name: "a command in the midst of AUTH", rule: "RFC 4954 4: what comes is the response", opts: Options{DeferredQueue: true, Auth: passwords}, lines: `
+		C: EHLO client.example
+		S: 250
+		C: AUTH PLAIN
+		S: 334
+		C: MAIL FROM:<a@sender.example>
+		S: 501 5\.5\.2
+		C: RCPT TO:<b@one.example>
+		S: 503 5\.5\.1`},
 	{name: "AUTH in a transaction", rule: "RFC 4954 4", opts: Options{DeferredQueue: true, Auth: passwords}, lines: `
 		C: EHLO client.example
 		S: 250

@@ -144,6 +144,43 @@ var talksContent = []talk{
 		C: NOOP
 		S: 552 5\.6\.0
 		S: 250`},
+	{name: "invalid line endings allowed", rule: "InvalidLineEndings: the end of data is CRLF . CRLF whatever it says", covers: "TestServer_LFDotLF TestServer_smtpSmuggling",
+		opts: Options{DeferredQueue: true, InvalidLineEndings: Allow}, lines: `
+		C: EHLO client.example
+		S: 250
+		C: MAIL FROM:<a@sender.example>
+		S: 250
+		C: RCPT TO:<b@one.example>
+		S: 250
+		C: DATA
+		S: 354
+		c: a{LF}.{LF}b{CR}{LF}.{LF}c{CR}.{CR}d{LF}.{CR}{LF}e{CR}{CR}{LF}..f{CR}{LF}
+		C: .
+		S: 250`,
+		want: []letter{{"a@sender.example", "b@one.example", "a\n.\nb\r\n\nc\r.\rd\n.\r\ne\r\r\n.f\r\n", ""}}},
+	{name: "invalid line endings fixed", rule: "InvalidLineEndings: the end of data is CRLF . CRLF whatever it says", covers: "TestServer_LFDotLF TestServer_smtpSmuggling",
+		opts: Options{DeferredQueue: true, InvalidLineEndings: Fix}, lines: `
+		C: EHLO client.example
+		S: 250
+		C: MAIL FROM:<a@sender.example>
+		S: 250
+		C: RCPT TO:<b@one.example>
+		S: 250
+		C: DATA
+		S: 354
+		c: a{LF}.{LF}b{CR}{LF}.{LF}c{CR}.{CR}d{LF}.{CR}{LF}e{CR}{CR}{LF}..f{CR}{LF}
+		C: .
+		S: 250
+		C: MAIL FROM:<a@sender.example>
+		S: 250
+		C: RCPT TO:<b@one.example>
+		S: 250
+		c: BDAT 3{CR}{LF}a{LF}{CR}
+		S: 250
+		c: BDAT 2 LAST{CR}{LF}{LF}{CR}
+		S: 250`,
+		want: []letter{{"a@sender.example", "b@one.example", "a\r\n.\r\nb\r\n\r\nc\r\n.\r\nd\r\n.\r\ne\r\n\r\n.f\r\n", ""},
+			{"a@sender.example", "b@one.example", "a\r\n\r\n\r\n", ""}}},
 	{name: "too large", rule: "RFC 1870 6.3", covers: "TestServer_tooLongMessage",
 		opts: Options{DeferredQueue: true, Limits: Limits{MessageSize: 50}}, lines: `
 		C: EHLO client.example
