@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -72,7 +73,7 @@ func resetChunks(c *client, first, second string) {
 	c.send(fmt.Sprintf("BDAT %d LAST\r\n%s", len(second), second))
 }
 
-func TestStockFalseReply(t *testing.T) {
+func TestDefectsStockFalseReply(t *testing.T) {
 	var calls atomic.Int32
 	second, release := make(chan struct{}), make(chan struct{})
 	_, c := stock(t, nil, func(r io.Reader) error {
@@ -91,8 +92,8 @@ func TestStockFalseReply(t *testing.T) {
 	close(release)
 }
 
-// TestFalseReply: a BDAT transaction gets its own result, whatever became of the one before.
-func TestFalseReply(t *testing.T) {
+// TestDefectsFalseReply: a BDAT transaction gets its own result, whatever became of the one before.
+func TestDefectsFalseReply(t *testing.T) {
 	h := serve(t, nil)
 	c := h.greeted()
 	for range 50 {
@@ -111,8 +112,8 @@ func TestFalseReply(t *testing.T) {
 	h.nothing()
 }
 
-// TestEmptyChunks: transactions that are reset before their goroutine has read anything.
-func TestEmptyChunks(t *testing.T) {
+// TestDefectsEmptyChunks: transactions that are reset before their goroutine has read anything.
+func TestDefectsEmptyChunks(t *testing.T) {
 	h := serve(t, nil)
 	c := h.greeted()
 	for range 50 {
@@ -130,8 +131,8 @@ func TestEmptyChunks(t *testing.T) {
 	h.nothing()
 }
 
-// TestChunksGivenUp: whatever ends a BDAT transaction, the next one is not touched.
-func TestChunksGivenUp(t *testing.T) {
+// TestDefectsChunksGivenUp: whatever ends a BDAT transaction, the next one is not touched.
+func TestDefectsChunksGivenUp(t *testing.T) {
 	h := serve(t, &Options{DeferredQueue: true, Limits: Limits{MessageSize: 100}})
 	c := h.greeted()
 	for _, tt := range []struct{ line, reply string }{
@@ -158,7 +159,7 @@ func TestChunksGivenUp(t *testing.T) {
 	h.nothing()
 }
 
-func TestStockTruncatedChunk(t *testing.T) {
+func TestDefectsStockTruncatedChunk(t *testing.T) {
 	result := make(chan error, 1)
 	_, c := stock(t, nil, func(r io.Reader) error {
 		_, err := io.ReadAll(r)
@@ -173,8 +174,8 @@ func TestStockTruncatedChunk(t *testing.T) {
 	}
 }
 
-// TestTruncatedChunk: half a chunk is no message, in clear and under TLS.
-func TestTruncatedChunk(t *testing.T) {
+// TestDefectsTruncatedChunk: half a chunk is no message, in clear and under TLS.
+func TestDefectsTruncatedChunk(t *testing.T) {
 	cert, pool := certificate(t)
 	for _, last := range []string{"", " LAST"} {
 		for _, secure := range []bool{false, true} {
@@ -197,7 +198,7 @@ func TestTruncatedChunk(t *testing.T) {
 	}
 }
 
-func TestStockBodyAsCommands(t *testing.T) {
+func TestDefectsStockBodyAsCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, c := stock(t, func(s *smtp.Server) { s.ReadTimeout = time.Minute }, func(r io.Reader) error {
 			_, err := io.ReadAll(r)
@@ -211,7 +212,8 @@ func TestStockBodyAsCommands(t *testing.T) {
 	})
 }
 
-func TestBodyIsNotCommands(t *testing.T) {
+// TestDefectsBodyIsNotCommands: what follows a timeout inside content is not executed.
+func TestDefectsBodyIsNotCommands(t *testing.T) {
 	inBubble(t, &Options{DeferredQueue: true}, func(h *host, ln *pipeListener) {
 		for _, begin := range []string{"DATA\r\n", "BDAT 100 LAST\r\n"} {
 			c := h.pipe(ln)
@@ -234,7 +236,7 @@ func TestBodyIsNotCommands(t *testing.T) {
 	})
 }
 
-func TestStockShutdown(t *testing.T) {
+func TestDefectsStockShutdown(t *testing.T) {
 	srv, c := stock(t, nil, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
@@ -247,7 +249,7 @@ func TestStockShutdown(t *testing.T) {
 	c.envelope("a@example.org")
 }
 
-func TestShutdown(t *testing.T) {
+func TestDefectsShutdown(t *testing.T) {
 	inBubble(t, nil, func(h *host, ln *pipeListener) {
 		idle, busy := h.pipe(ln), h.pipe(ln)
 		busy.envelope("a@example.org")
@@ -272,7 +274,7 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
-func TestShutdownTimeout(t *testing.T) {
+func TestDefectsShutdownTimeout(t *testing.T) {
 	inBubble(t, nil, func(h *host, ln *pipeListener) {
 		c := h.pipe(ln)
 		c.envelope("a@example.org")
@@ -295,9 +297,9 @@ func TestShutdownTimeout(t *testing.T) {
 	})
 }
 
-// TestCloseWaitsForCommit: Close returns only when the commit in flight has its
+// TestDefectsCloseWaitsForCommit: Close returns only when the commit in flight has its
 // outcome, and the message that was committed is injected.
-func TestCloseWaitsForCommit(t *testing.T) {
+func TestDefectsCloseWaitsForCommit(t *testing.T) {
 	inBubble(t, nil, func(h *host, ln *pipeListener) {
 		c := h.pipe(ln)
 		c.envelope("a@example.org")
@@ -315,8 +317,8 @@ func TestCloseWaitsForCommit(t *testing.T) {
 	})
 }
 
-// TestPanics: a panic in what the host brings ends one connection.
-func TestPanics(t *testing.T) {
+// TestDefectsPanics: a panic in what the host brings ends one connection.
+func TestDefectsPanics(t *testing.T) {
 	var where atomic.Value
 	where.Store("")
 	trip := func(name string) error {
@@ -356,4 +358,34 @@ func TestPanics(t *testing.T) {
 	h.nothing()
 	where.Store("")
 	wantPrefix(t, h.greeted().data(plain, "a@example.org"), "250")
+}
+
+// defectTalks are the talks about what go-smtp does wrong, or that break where it does.
+var defectTalks = []string{
+	"the spool gets full", "the spool gets full before the chunk", // an error of the host's was a permanent 554
+	"RSET between chunks", "EHLO between chunks", "other commands between chunks", "a refused chunk is no commands",
+	"the client goes in a chunk", "the client goes in the content",
+	"lines", "long lines in chunks", "CR and LF in two chunks",
+	"bare CR", "smuggled by CR", "LF . LF", "CR LF . LF", "LF . CR LF",
+	"of exactly the largest size", "too large", "too large in chunks", "a chunk that is too large is not the end of the session",
+	"nested MAIL", "postmaster without a domain", "quoted local parts, literals, source routes, case", "commands before EHLO",
+	"unknown parameters", "SIZE of many digits", "SIZE beyond 4 GiB", "AUTH that cannot be read", "too many errors",
+	"addresses beyond ASCII without SMTPUTF8", "replies are ASCII", "HELO",
+}
+
+// TestDefectsTalks plays those.
+func TestDefectsTalks(t *testing.T) {
+	cert, pool := certificate(t)
+	byName := map[string]talk{}
+	for _, row := range slices.Concat(talkTables...) {
+		byName[row.name] = row
+	}
+	for _, name := range defectTalks {
+		row, ok := byName[name]
+		if !ok {
+			t.Errorf("there is no talk %q", name)
+			continue
+		}
+		t.Run(name, func(t *testing.T) { row.run(t, cert, pool) })
+	}
 }

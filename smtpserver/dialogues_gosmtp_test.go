@@ -30,7 +30,7 @@ var goSMTPTests = strings.Fields(`
 // goSMTPElsewhere says which of goSMTPTests no talk covers, and why.
 var goSMTPElsewhere = map[string]string{
 	"TestServerAcceptErrorHandling": "is about Accept: TestAcceptErrors",
-	"TestServerShutdown":            "is about Shutdown: TestShutdown, TestShutdownTimeout; idle connections are closed here",
+	"TestServerShutdown":            "is about Shutdown: TestDefectsShutdown, TestDefectsShutdownTimeout; idle connections are closed here",
 	"TestServerSMTPUTF8_Disabled":   "SMTPUTF8 is always offered",
 	"TestServer_LMTP_Early":         "the messages of all recipients are committed together, so that no reply can come before the others",
 }

@@ -2,6 +2,7 @@ package smtpserver
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"regexp"
 	"slices"
@@ -57,19 +58,22 @@ func TestTalks(t *testing.T) {
 	cert, pool := certificate(t)
 	for _, table := range talkTables {
 		for _, row := range table {
-			t.Run(row.name, func(t *testing.T) {
-				if row.tls {
-					row.opts.TLS.Config = &tls.Config{Certificates: []tls.Certificate{cert}}
-				}
-				h := serve(t, &row.opts)
-				h.setInject(row.inject)
-				p := &talker{t: t, h: h, client: h.dial(), tls: &tls.Config{RootCAs: pool, ServerName: "mx.example.com"}}
-				p.want("220 mx.example.com ")
-				p.play(row.lines)
-				h.injectedOnly(t, row.want)
-			})
+			t.Run(row.name, func(t *testing.T) { row.run(t, cert, pool) })
 		}
 	}
+}
+
+// run plays the talk to a Listener of its own.
+func (row talk) run(t *testing.T, cert tls.Certificate, pool *x509.CertPool) {
+	if row.tls {
+		row.opts.TLS.Config = &tls.Config{Certificates: []tls.Certificate{cert}}
+	}
+	h := serve(t, &row.opts)
+	h.setInject(row.inject)
+	p := &talker{t: t, h: h, client: h.dial(), tls: &tls.Config{RootCAs: pool, ServerName: "mx.example.com"}}
+	p.want("220 mx.example.com ")
+	p.play(row.lines)
+	h.injectedOnly(t, row.want)
 }
 
 // A talker plays the client of a talk.

@@ -43,9 +43,9 @@ func TestNothingStaged(t *testing.T) {
 	}
 }
 
-// TestOnlyVerdictsArePermanent: an error that wraps something permanent is not
+// TestDefectsOnlyVerdictsArePermanent: an error that wraps something permanent is not
 // permanent itself.
-func TestOnlyVerdictsArePermanent(t *testing.T) {
+func TestDefectsOnlyVerdictsArePermanent(t *testing.T) {
 	refused := queue.Reject(550, "5.1.1 refused by a peer")
 	for name, tt := range map[string]struct {
 		err          error

@@ -82,10 +82,10 @@ var smuggling = []struct {
 	{mark: "=0D=0A.=0D=0A", allow: "=0D=0A.=0D=0A", fix: "=0D=0A.=0D=0A", clean: true},
 }
 
-// TestSmuggling puts each mark into a message, with and without mail behind it
+// TestDefectsSmuggling puts each mark into a message, with and without mail behind it
 // that an attacker wants taken for another, and cuts the stream in two at every
 // place.
-func TestSmuggling(t *testing.T) {
+func TestDefectsSmuggling(t *testing.T) {
 	const (
 		smuggled = "MAIL FROM:<admin@example.org>\r\nRCPT TO:<victim@example.org>\r\nDATA\r\nSubject: x\r\n\r\ntext"
 		rest     = "QUIT\r\n"
