@@ -115,6 +115,23 @@ func (f *acceptFlags) cells() []cell {
 	return cells
 }
 
+// groups returns the trials of each cell, and those that are left out.
+func (f *acceptFlags) groups() (groups [][]trial, left []trial) {
+	for _, c := range f.cells() {
+		var group []trial
+		for _, s := range f.subjects.values {
+			t := trial{s, c}
+			if foreignServers[s] != nil && c.Mode != modePlain {
+				left = append(left, t)
+			} else {
+				group = append(group, t)
+			}
+		}
+		groups = append(groups, group)
+	}
+	return groups, left
+}
+
 // runAccept is the command.
 func runAccept(ctx context.Context, args []string, std streams) (err error) {
 	f, err := parseAccept(args, std.err)
@@ -129,21 +146,15 @@ func runAccept(ctx context.Context, args []string, std streams) (err error) {
 	if f.reception {
 		return f.runReception(ctx, args, r, std)
 	}
-	var groups [][]trial
-	for _, c := range f.cells() {
-		var group []trial
-		for _, s := range f.subjects.values {
-			if foreignServers[s] == nil || c.Mode == modePlain {
-				group = append(group, trial{s, c})
-			}
-		}
-		groups = append(groups, group)
-	}
+	groups, left := f.groups()
 	samples, err := r.run(ctx, groups)
 	if err != nil {
 		return err
 	}
 	rep := newReport("accept", args, r)
+	for _, t := range left {
+		rep.Absent[t.Subject+", "+t.Mode] = "bench: it is measured without TLS and BDAT only"
+	}
 	rep.Results = results(samples)
 	if err := rep.writeAccept(std.out); err != nil {
 		return err

@@ -251,3 +251,16 @@ func TestCallback(t *testing.T) {
 		}
 	}
 }
+
+func TestSlowest(t *testing.T) {
+	step := time.Second
+	points := slowest([]moment{
+		{0, time.Millisecond}, {100 * time.Millisecond, 2 * time.Millisecond}, // in the first step
+		{2 * step, 3 * step},                // from the third to the sixth
+		{timelineSteps*step - 1, time.Hour}, // beyond the end
+	}, timelineSteps*step)
+	want := []point{{0, 2000}, {2, 3e6}, {3, 3e6}, {4, 3e6}, {5, 3e6}, {timelineSteps - 1, 3600e6}}
+	if !slices.Equal(points, want) {
+		t.Errorf("got %v, want %v", points, want)
+	}
+}

@@ -156,6 +156,15 @@ func TestClamp(t *testing.T) {
 	checkEmpty(t, dir)
 }
 
+// TestLeftOut checks that what is not measured is said.
+func TestLeftOut(t *testing.T) {
+	code, out, errs := runHere(t, "accept", "-quick", "-subjects", "stock,exim", "-modes", "tls", "-sizes", "1KB", "-sessions", "1",
+		"-messages", "2", "-dir", t.TempDir())
+	if code != 0 || !strings.Contains(out, "\nabsent: exim, tls: ") || !strings.Contains(out, "\nstock ") {
+		t.Errorf("exit code %d: %s%s", code, out, errs)
+	}
+}
+
 // TestAbsent checks that a server that cannot be started is reported and does
 // not end the run.
 func TestAbsent(t *testing.T) {

@@ -90,10 +90,14 @@ func writeReceptionSVG(path string, rows []*receptionRow) error {
 // timelineSteps is how many points a line over time has.
 const timelineSteps = 240
 
-// writeClampSVG plots the latency of the 250 over time, the slowest in each step,
-// and its distribution.
+// clampLabels say in the plot what the variants are.
+var clampLabels = map[string]string{
+	variantInline: "callback, then 250", variantDeferred: "250, then callback", variantNothing: "nothing to do",
+}
+
+// writeClampSVG plots the latency of the 250 over time, and its distribution.
 func writeClampSVG(path string, rows []*clampRow, duration time.Duration) error {
-	over := panel{title: "slowest 250, over time", xLabel: "seconds", format: short}
+	over := panel{title: "longest wait for a 250, over time", xLabel: "seconds", format: short}
 	share := panel{title: "latency of the 250", xLabel: "share of the messages answered by then", format: short}
 	for i := range 5 {
 		at := duration.Seconds() * float64(i) / 4
@@ -103,8 +107,8 @@ func writeClampSVG(path string, rows []*clampRow, duration time.Duration) error 
 		share.xTicks = append(share.xTicks, tick{float64(i), label})
 	}
 	for _, row := range rows {
-		over.series = append(over.series, series{row.Variant, slowest(row.timeline, duration)})
-		line := series{name: row.Variant}
+		over.series = append(over.series, series{clampLabels[row.Variant], slowest(row.timeline, duration)})
+		line := series{name: clampLabels[row.Variant]}
 		for x := 0.0; x <= 4; x += 0.05 { // every 20th of a nine
 			q := 1 - math.Pow(10, -x)
 			line.points = append(line.points, point{x, microseconds(row.latency.quantile(q))})
@@ -114,13 +118,15 @@ func writeClampSVG(path string, rows []*clampRow, duration time.Duration) error 
 	return writeSVG(path, []panel{over, share})
 }
 
-// slowest returns the longest latency of the messages sent in each step; a step
-// in which none was sent is left out.
+// slowest returns for each step the longest latency of the messages that were
+// waiting for their 250 in it; steps in which none was are left out.
 func slowest(timeline []moment, duration time.Duration) []point {
 	worst := make([]time.Duration, timelineSteps)
+	step := func(at time.Duration) int { return min(int(int64(at)*timelineSteps/int64(duration)), timelineSteps-1) }
 	for _, m := range timeline {
-		i := min(int(int64(m.At)*timelineSteps/int64(duration)), timelineSteps-1)
-		worst[i] = max(worst[i], m.Latency)
+		for i := step(m.At); i <= step(m.At+m.Latency); i++ {
+			worst[i] = max(worst[i], m.Latency)
+		}
 	}
 	var points []point
 	for i, d := range worst {
