@@ -47,7 +47,7 @@ func abuses(cut time.Duration) []abuse {
 		{name: "a command line without end", clients: 500, bound: 128 << 10, act: endless("x")},
 		{name: "a line of content without end", clients: 50, bound: 512 << 10, limits: Limits{MessageSize: 1 << 20}, act: endless("x", inContent...)},
 		{name: "content without end", clients: 50, bound: 4 << 20, limits: Limits{MessageSize: 1 << 20}, act: endless("A line of the content.\r\n", inContent...)},
-		{name: "recipients without end", clients: 10, bound: 16 << 20, act: floodRecipients},
+		{name: "recipients without end", clients: 10, bound: 4 << 20, act: floodRecipients},
 		{name: "replies that nobody reads", clients: 20, bound: 512 << 10, small: true, limits: Limits{ClientTimeout: cut}, act: deaf},
 		{name: "too many connections", clients: 5000, bound: 64 << 10, limits: Limits{Connections: 50}, act: tooMany},
 		{name: "too many connections of one address", clients: 5000, bound: 64 << 10, limits: Limits{ConnectionsPerAddr: 50}, act: tooMany},

@@ -65,9 +65,13 @@ func postfixMaster() (string, error) {
 	if os.Getuid() != 0 {
 		return "", fmt.Errorf("postfix cannot be started: it needs root, as .ci/run has it")
 	}
-	out, err := exec.Command("postconf", "-h", "daemon_directory").Output()
+	postconf, err := lookTool("postconf")
 	if err != nil {
-		return "", fmt.Errorf("postfix is not installed: .ci/install brings it, or Debian's package postfix: %w", err)
+		return "", fmt.Errorf("postfix is not installed: .ci/install brings it (Debian: postfix): %w", err)
+	}
+	out, err := exec.Command(postconf, "-h", "daemon_directory").Output()
+	if err != nil {
+		return "", fmt.Errorf("postconf: %w", err)
 	}
 	return exec.LookPath(filepath.Join(strings.TrimSpace(string(out)), "master"))
 }
@@ -95,8 +99,12 @@ func (p *postfix) await(t *testing.T) {
 // awaitEmpty waits until Postfix has nothing more to send.
 func (p *postfix) awaitEmpty(t *testing.T) {
 	t.Helper()
+	postqueue, err := lookTool("postqueue")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for end := time.Now().Add(postfixPatience); ; {
-		out, err := exec.Command("postqueue", "-c", p.path("etc"), "-p").CombinedOutput()
+		out, err := exec.Command(postqueue, "-c", p.path("etc"), "-p").CombinedOutput()
 		if err == nil && strings.Contains(string(out), "Mail queue is empty") {
 			return
 		}

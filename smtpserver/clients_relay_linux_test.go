@@ -38,6 +38,7 @@ func relayedMessages() []*relayed {
 		{id: "big", content: strings.Repeat(strings.Repeat(".", 76)+"\r\n", 12<<20/78)},
 		{id: "bounce", sender: "<>", content: text},
 		{id: "many", rcpts: recipients(120), content: text},
+		{id: "utf8", sender: "gr\u00fc\u00dfe@example.com", rcpts: []string{"gr\u00fc\u00dfe@example.org"}, content: text, mail: gosmtp.MailOptions{UTF8: true}},
 		{id: "dsn", content: text, mail: gosmtp.MailOptions{Return: gosmtp.DSNReturnHeaders, EnvelopeID: "QQ314159"},
 			rcpt: gosmtp.RcptOptions{Notify: []gosmtp.DSNNotify{gosmtp.DSNNotifyFailure, gosmtp.DSNNotifyDelayed},
 				OriginalRecipientType: gosmtp.DSNAddressTypeRFC822, OriginalRecipient: "alias@example.org"}},

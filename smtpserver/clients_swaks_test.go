@@ -4,7 +4,7 @@ import (
 	"slices"
 )
 
-var swaksTools = []tool{{"swaks", "swaks and libnet-ssleay-perl"}}
+var swaksTools = []tool{{"swaks", "swaks, libnet-ssleay-perl"}}
 
 var swaksClients = []outsideClient{
 	{name: "swaks", tools: swaksTools, rcpts: 2, send: swaks()},

@@ -112,7 +112,7 @@ func TestClients(t *testing.T) {
 func (c outsideClient) run(t *testing.T) {
 	for _, tool := range c.tools {
 		if _, err := lookTool(tool.name); err != nil {
-			t.Fatalf("%s is not installed: .ci/install brings it, or Debian's package %s", tool.name, tool.pkg)
+			t.Fatalf("%s is not installed: .ci/install brings it (Debian: %s)", tool.name, tool.pkg)
 		}
 	}
 	tg := newTarget(t, &c)
