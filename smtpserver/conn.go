@@ -83,7 +83,14 @@ type speaker interface {
 	end(r *reply)
 }
 
+// sendBuffer bounds what the kernel keeps for a client that does not read: by
+// itself it would take megabytes.
+const sendBuffer = 64 << 10
+
 func newConn(t *tracker, raw net.Conn, limits *Limits) *conn {
+	if tcp, ok := raw.(*net.TCPConn); ok {
+		tcp.SetWriteBuffer(sendBuffer) // without it replies are sent all the same
+	}
 	c := &conn{Conn: raw, raw: raw, lower: raw, tracker: t, limits: limits}
 	c.ctx, c.cancel = context.WithCancel(t.ctx)
 	c.in = input{src: lowerReader{c}, shared: &t.buffers}

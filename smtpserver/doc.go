@@ -32,11 +32,25 @@
 // authenticated, by AUTH or by a verified certificate, and over Unix sockets
 // and in-memory connections.
 //
+// # Hosts with a server of their own
+//
+// [Wrap] puts a Scheduler behind the backend of a go-smtp server, and
+// [WrapListener] the connections of this package below it.
+//
+// # Metadata
+//
+// Each message has reception_protocol (ESMTP or LMTP), received_from and
+// received_via (ip:port), hostname, ehlo_domain and session_id; where they
+// apply authn_id, authz_id, tls_cipher, tls_protocol_version,
+// tls_peer_subject_name, and orig_received_from and orig_received_via for a client
+// whose address came by PROXY or XCLIENT; and what overrides and hooks set.
+//
 // # Strictness
 //
 // The content must consist of lines that end with CRLF. A bare CR or LF, a line
 // over the limit, too many octets or too many Received fields refuse the
-// message as a whole, once it was read; nothing of it stays behind. The end of
+// message as a whole, once it was read; nothing of it stays behind.
+// [Options.InvalidLineEndings] may let CR and LF pass, or mend them. The end of
 // DATA is CRLF.CRLF and nothing else, so that no message can be smuggled inside
 // another.
 package smtpserver

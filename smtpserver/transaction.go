@@ -118,6 +118,9 @@ func (tx *transaction) conclude(err error) (replies []*reply) {
 	defer func() {
 		if p := recover(); p != nil {
 			tx.r.logPanic("content", p)
+			if tx.stored {
+				tx.revoke()
+			}
 			replies = []*reply{replyPanic}
 		}
 	}()
