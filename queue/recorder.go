@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/deferredqueue/deferredqueue/spool"
 )
 
 // A recorder calls Options.Record: in order for one message, concurrently for
@@ -17,6 +19,7 @@ type recorder struct {
 	log        *slog.Logger
 	pool       *pool
 	limit      int64
+	nodeID     string
 	waiting    atomic.Int64
 	dropped    atomic.Int64
 	rejections atomic.Int64 // Rejection records among those waiting
@@ -36,22 +39,27 @@ const (
 type lane struct {
 	mu struct {
 		sync.Mutex
-		queue  []*pending
+		queue  []pending
 		active bool // somebody is calling Record for this lane
 		open   bool // the scheduler runs
 	}
 }
 
+// A pending record waits to be taken. That of a reception is made when its turn
+// comes: it must not delay the reply to the client, and would take more room
+// than the entry that there is anyway.
 type pending struct {
-	record    Record
-	taken     chan<- bool // nil: nobody waits
-	rejection bool        // counted among rejections
+	record    *Record
+	received  *spool.Entry // instead of record
+	size      int64        // of received
+	taken     chan<- bool  // nil: nobody waits
+	rejection bool         // counted among rejections
 }
 
 func newRecorder(ctx context.Context, opts *Options, pool *pool) *recorder {
 	r := &recorder{
 		record: opts.Record, log: opts.Logger, pool: pool,
-		limit: int64(opts.RecordBuffer), ctx: ctx,
+		limit: int64(opts.RecordBuffer), nodeID: opts.NodeID, ctx: ctx,
 		taken: map[RecordType]*atomic.Int64{},
 	}
 	for _, t := range []RecordType{Reception, Delivery, Bounce, TransientFailure, Expiration, AdminBounce, AdminRebind, Rejection, Delayed} {
@@ -63,7 +71,9 @@ func newRecorder(ctx context.Context, opts *Options, pool *pool) *recorder {
 // full reports whether so many records wait that no more messages should be accepted.
 func (r *recorder) full() bool { return r.waiting.Load() >= r.limit }
 
-func (r *recorder) lane(rec *Record) *lane { return &r.lanes[rec.ID[len(rec.ID)-1]%messageLanes] }
+func (r *recorder) lane(rec *Record) *lane { return &r.lanes[laneOf(rec.ID)] }
+
+func laneOf(id spool.ID) byte { return id[len(id)-1] % messageLanes }
 
 // open starts the lanes: what was posted before Run is recorded now.
 func (r *recorder) open() {
@@ -77,9 +87,15 @@ func (r *recorder) open() {
 }
 
 // post queues a record and does not wait. Before Run records are only queued.
-func (r *recorder) post(rec Record) { r.enqueue(r.lane(&rec), &pending{record: rec}) }
+func (r *recorder) post(rec Record) { r.enqueue(r.lane(&rec), pending{record: &rec}) }
 
-func (r *recorder) enqueue(l *lane, p *pending) {
+// postReception is post for the Reception record of e, which came into the
+// deferred queue and does not change any more but for its Rev and Size.
+func (r *recorder) postReception(e *spool.Entry) {
+	r.enqueue(&r.lanes[laneOf(e.ID)], pending{received: e, size: e.Size})
+}
+
+func (r *recorder) enqueue(l *lane, p pending) {
 	r.waiting.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,7 +125,7 @@ func (r *recorder) write(rec Record) bool {
 		return ok
 	}
 	taken := make(chan bool, 1)
-	l.mu.queue = append(l.mu.queue, &pending{record: rec, taken: taken})
+	l.mu.queue = append(l.mu.queue, pending{record: &rec, taken: taken})
 	r.startLocked(l)
 	l.mu.Unlock()
 	select {
@@ -130,10 +146,13 @@ func (r *recorder) drain(l *lane) {
 			return
 		}
 		p := l.mu.queue[0]
-		l.mu.queue[0] = nil
+		l.mu.queue[0] = pending{}
 		l.mu.queue = l.mu.queue[1:]
 		l.mu.Unlock()
-		ok := r.deliver(p.record)
+		if p.received != nil {
+			p.record = new(receptionRecord(p.received, Deferred, p.size, r.nodeID))
+		}
+		ok := r.deliver(*p.record)
 		if p.rejection {
 			r.rejections.Add(-1)
 		}

@@ -20,5 +20,5 @@ func (r *recorder) reject(rec Record) {
 		r.dropped.Add(1)
 		return
 	}
-	r.enqueue(&r.lanes[rejectionLane], &pending{record: rec, rejection: true})
+	r.enqueue(&r.lanes[rejectionLane], pending{record: &rec, rejection: true})
 }

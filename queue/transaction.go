@@ -20,13 +20,14 @@ var ErrRecordsFull = errors.New("queue: too many records wait to be taken")
 // then Commit, Keep or Inject, then HandOver or Revoke; Abort at any time, and
 // always at the end. It is not for concurrent use.
 type Transaction struct {
-	s      *Scheduler
-	writer spool.Writer
-	size   int64
-	stored []*spool.Entry // accepted and owned, not yet handed over
-	body   *keptBody      // the Writer in the hands of the scheduler; nil: it is not
-	after  []Record       // to be recorded then
-	done   bool
+	s        *Scheduler
+	writer   spool.Writer
+	size     int64
+	stored   []*spool.Entry // accepted and owned, not yet handed over
+	body     *keptBody      // the Writer in the hands of the scheduler; nil: it is not
+	received bool           // to be recorded of each of them then
+	after    []Record       // to be recorded then
+	done     bool
 }
 
 // Ready says whether messages can be accepted at the moment: nil,
@@ -96,12 +97,9 @@ func (t *Transaction) commit(ctx context.Context, entries []*spool.Entry) error 
 	return nil
 }
 
-// accept notes what HandOver hands over and records.
+// accept notes what HandOver hands over and records as received.
 func (t *Transaction) accept(entries []*spool.Entry) {
-	t.stored, t.done = entries, true
-	for _, e := range entries {
-		t.after = append(t.after, t.s.reception(e))
-	}
+	t.stored, t.received, t.done = entries, true, true
 }
 
 // Keep is Commit, but for that it may leave the body and its messages in memory:
@@ -177,6 +175,11 @@ func (t *Transaction) begin(entries []*spool.Entry) error {
 func (t *Transaction) HandOver() {
 	entries := t.stored
 	t.stored = nil
+	if t.received {
+		for _, e := range entries {
+			t.s.recorder.postReception(e)
+		}
+	}
 	for _, r := range t.after {
 		t.s.recorder.post(r)
 	}
@@ -237,7 +240,14 @@ func (t *Transaction) Abort() {
 
 // reception is the record of a message that was just accepted.
 func (s *Scheduler) reception(e *spool.Entry) Record {
-	return newRecord(Reception, e, e.Received, Response{Code: 250, Enhanced: [3]int{2, 0, 0}, Content: "OK ids=" + e.ID.String()}, s.opts.NodeID)
+	return receptionRecord(e, e.Queue, e.Size, s.opts.NodeID)
+}
+
+// receptionRecord is the record of the reception of e into a queue. Of e it reads
+// only what never changes.
+func receptionRecord(e *spool.Entry, queue string, size int64, nodeID string) Record {
+	was := &spool.Entry{ID: e.ID, Queue: queue, Size: size, Received: e.Received, Envelope: e.Envelope, Meta: e.Meta}
+	return newRecord(Reception, was, e.Received, Response{Code: 250, Enhanced: [3]int{2, 0, 0}, Content: "OK ids=" + e.ID.String()}, nodeID)
 }
 
 // Submit accepts a message that did not come by SMTP, into the deferred queue,

@@ -179,7 +179,9 @@ func (a acceptor) Accept() (net.Conn, error) {
 // stop accepts nothing more.
 func (l *Listener) stop() {
 	l.gate.drain()
+	l.mu.Lock() // add has counted what it took up
 	l.tracker.stop()
+	l.mu.Unlock()
 	if ln := l.opts.Listener; ln != nil {
 		ln.Close()
 	}
