@@ -276,11 +276,12 @@ func (c *conn) say(line []byte) {
 	if c.out.cut {
 		return
 	}
+	now := time.Now()
 	if len(c.out.buf) == 0 {
-		c.out.since = time.Now()
+		c.out.since = now
 	}
 	c.out.buf = append(c.out.buf, line...)
-	if len(c.out.buf) >= maxHeldReplies || time.Since(c.out.since) > maxReplyDelay {
+	if len(c.out.buf) >= maxHeldReplies || now.Sub(c.out.since) > maxReplyDelay {
 		c.flushLocked()
 	}
 }

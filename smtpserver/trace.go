@@ -17,7 +17,8 @@ const dateFormat = "Mon, 2 Jan 2006 15:04:05 -0700"
 
 // trace returns the fields that are put above e, whose metadata meta returned.
 func (s *reception) trace(e *spool.Entry) []byte {
-	b := make([]byte, 0, 512)
+	var room [512]byte
+	b := room[:0]
 	if !s.opts.Trace.OmitSupplemental {
 		b = s.appendSupplemental(b, e)
 	}
