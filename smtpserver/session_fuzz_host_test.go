@@ -23,6 +23,7 @@ type sessionConf struct {
 	secure                                  bool // TLS from the beginning
 	wrapped                                 bool // under a go-smtp server of the host's
 	inMemory                                bool // DeferredSpool
+	plain                                   bool // and on connections that are not ours
 	endings                                 LineEndings
 	limits                                  Limits
 	chop                                    int // octets per write

@@ -82,7 +82,7 @@ func (m *sessionModel) judge() {
 			return
 		}
 	}
-	for m.conf.lmtp && len(m.replies) > 0 && m.replies[0].code == 421 { // to each recipient
+	for (m.conf.lmtp || m.conf.plain) && len(m.replies) > 0 && m.replies[0].code == 421 { // to each recipient, and by go-smtp
 		m.replies = m.replies[1:]
 	}
 	if len(m.replies) > 0 && len(m.faults) == 0 {
@@ -144,7 +144,7 @@ func (m *sessionModel) reply(to string) (r sessionReply, ok bool) {
 // checkFarewell looks at a 421, which needs a reason.
 func (m *sessionModel) checkFarewell(r sessionReply, to string) {
 	switch text := r.text; {
-	case m.cut, strings.HasSuffix(text, "Quiting now"): // the latter is go-smtp's
+	case m.cut, m.conf.plain, strings.HasSuffix(text, "Quiting now"): // the latter is go-smtp's
 	case strings.HasPrefix(text, "4.4.2 "): // the client was silent
 		if to != "" {
 			m.fault("421 %s to %s", text, to)
@@ -175,7 +175,11 @@ func (m *sessionModel) unfinished() (string, bool) {
 		}
 		return "", false
 	}
-	if r, _ := m.reply(""); !m.over || r.code < 400 {
+	r, _ := m.reply("")
+	if m.conf.plain && !m.over && r.code >= 500 { // go-smtp refuses a chunk before it has come
+		return m.unfinished()
+	}
+	if !m.over || r.code < 400 {
 		m.fault("%d %s to what was not complete", r.code, r.text)
 	}
 	return "", false
@@ -303,7 +307,7 @@ func (m *sessionModel) ascii(addr string) {
 var modelAtoms = regexp.MustCompile(`^[^][ ()<>:;@\\,".]+(\.[^][ ()<>:;@\\,".]+)*$`)
 
 func (m *sessionModel) data(arg string, r sessionReply) {
-	ready := m.tx != nil && len(m.tx.rcpts) > 0 && !m.tx.chunked && !m.tx.binary && arg == ""
+	ready := m.tx != nil && len(m.tx.rcpts) > 0 && !m.tx.chunked && (!m.tx.binary || m.conf.plain) && arg == ""
 	switch {
 	case r.code == 354 && (!ready || m.tx.unsettled):
 		m.fault("354 to DATA %s: transaction %+v", arg, m.tx)
@@ -313,7 +317,7 @@ func (m *sessionModel) data(arg string, r sessionReply) {
 			m.complete(content)
 		}
 		m.tx = nil
-	case r.code < 400, ready && !m.full && !m.tx.unsettled:
+	case r.code < 400, ready && !m.full && !m.tx.unsettled && !m.tx.binary:
 		m.fault("%d %s to DATA: transaction %+v", r.code, r.text, m.tx)
 	}
 }

@@ -23,9 +23,12 @@ func (m *sessionModel) dotted() (content string, ok bool) {
 
 func (m *sessionModel) bdat(arg string) {
 	fields := strings.Fields(arg)
-	size, err := uint64(0), strconv.ErrSyntax
+	size, err, bits := uint64(0), strconv.ErrSyntax, 62
+	if m.conf.plain {
+		bits = 32
+	}
 	if wellFormedBdat.MatchString(strings.Join(fields, " ")) {
-		size, err = strconv.ParseUint(fields[0], 10, 62)
+		size, err = strconv.ParseUint(fields[0], 10, bits)
 	}
 	if err != nil {
 		m.refused("BDAT", "its argument "+arg)
@@ -50,6 +53,10 @@ func (m *sessionModel) chunk(chunk string, last bool) {
 	}
 	tx.chunked = true
 	tx.chunks += chunk
+	if m.conf.plain && tx.unsettled { // go-smtp has ended the transaction
+		m.refused("BDAT", "a refused chunk")
+		return
+	}
 	if last {
 		m.complete(tx.chunks)
 		m.tx = nil

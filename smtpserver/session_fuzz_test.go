@@ -56,7 +56,12 @@ func runSession(t *testing.T, conf sessionConf, h *sessionHost, data []byte) {
 	synctest.Wait() // the Scheduler runs
 
 	c := newSessionClient(t, h.ln.dial(), conf.secure)
-	c.play(t, h, steps(data, conf.chop))
+	script := steps(data, conf.chop)
+	if conf.plain {
+		c.patience = time.Second
+		script = append(script, step{then: 'w'}, step{then: '!'})
+	}
+	c.play(t, h, script)
 
 	if err := h.close(); err != nil {
 		t.Error(err)
@@ -73,11 +78,11 @@ func runSession(t *testing.T, conf sessionConf, h *sessionHost, data []byte) {
 		t.Errorf("Run: %v", err)
 	}
 	for _, r := range c.rests {
-		if !c.cut && (conf.deferred || !strings.Contains(r.sent, "slow")) { // else a callback may be at work
+		if !r.cut && (conf.deferred || !strings.Contains(r.sent, "slow")) { // else a callback may be at work
 			c.judge(t, conf, r, true)
 		}
 	}
-	m := c.judge(t, conf, restPoint{c.sent.String(), c.got.String()}, false)
+	m := c.judge(t, conf, restPoint{c.sent.String(), c.got.String(), c.cut}, false)
 	h.check(t, m)
 	if err := h.sp.Close(); err != nil {
 		t.Error(err)
@@ -89,8 +94,8 @@ func runSession(t *testing.T, conf sessionConf, h *sessionHost, data []byte) {
 
 // judge asks the model what it thinks of the session, or of its beginning.
 func (c *sessionClient) judge(t *testing.T, conf sessionConf, r restPoint, open bool) *sessionModel {
-	m := &sessionModel{conf: conf, sent: r.sent, cut: c.cut, full: c.full, open: open}
-	m.replies = wellFormed(t, r.got, c.cut, conf.wrapped)
+	m := &sessionModel{conf: conf, sent: r.sent, cut: r.cut, full: c.full, open: open}
+	m.replies = wellFormed(t, r.got, r.cut, conf.wrapped)
 	m.judge()
 	for _, fault := range m.faults {
 		t.Errorf("behind %d octets: %s", len(r.sent), fault)
@@ -108,11 +113,15 @@ type sessionClient struct {
 
 	rests []restPoint // whenever the server had nothing more to do
 
+	patience          time.Duration // with a server that asks the time
 	paused, cut, full bool
 }
 
 // A restPoint is what client and server have said while the connection is open.
-type restPoint struct{ sent, got string }
+type restPoint struct {
+	sent, got string
+	cut       bool
+}
 
 func newSessionClient(t *testing.T, raw net.Conn, secure bool) *sessionClient {
 	c := &sessionClient{raw: raw, conn: raw, done: make(chan struct{})}
@@ -141,8 +150,9 @@ func (c *sessionClient) play(t *testing.T, h *sessionHost, steps []step) {
 		}
 		switch s.then {
 		case 'w':
+			time.Sleep(c.patience)
 			synctest.Wait()
-			c.rests = append(c.rests, restPoint{c.sent.String(), c.got.String()})
+			c.rests = append(c.rests, restPoint{c.sent.String(), c.got.String(), c.cut})
 		case 's':
 			time.Sleep(s.sleep)
 		case 'f', 'F':
