@@ -1,7 +1,7 @@
 package smtpserver
 
 import (
-	"runtime/debug"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -37,12 +37,12 @@ var goSMTPElsewhere = map[string]string{
 
 // TestGoSMTPCoverage: what clients of go-smtp rely on is in the tables.
 func TestGoSMTPCoverage(t *testing.T) {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, dep := range info.Deps {
-			if dep.Path == "github.com/emersion/go-smtp" && dep.Version != goSMTPVersion {
-				t.Errorf("go-smtp is %s, the list of its tests is of %s: compare them", dep.Version, goSMTPVersion)
-			}
-		}
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(mod), "github.com/emersion/go-smtp "+goSMTPVersion+"\n") {
+		t.Errorf("go-smtp is not %s any more: compare the list with its tests", goSMTPVersion)
 	}
 	covered := map[string]string{}
 	for name, why := range goSMTPElsewhere {
