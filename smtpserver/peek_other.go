@@ -4,5 +4,5 @@ package smtpserver
 
 import "net"
 
-// atEnd cannot tell here whether the other side has closed raw.
-func atEnd(net.Conn) bool { return false }
+// peek cannot tell here whether the other side has closed raw.
+func peek(net.Conn) (end, known bool) { return false, false }

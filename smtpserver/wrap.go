@@ -55,28 +55,31 @@ func Wrap(next smtp.Backend, s *queue.Scheduler, opts *Options) (smtp.Backend, e
 	if err != nil {
 		return nil, err
 	}
-	return &wrappedBackend{
-		intake:  &intake{sched: s, gate: newGate(s, &o), grace: defaultGrace},
-		next:    next,
-		opts:    o,
-		servers: make(map[*smtp.Server]*Options),
-	}, nil
+	b := &wrappedBackend{
+		intake: &intake{sched: s, gate: newGate(s, &o), grace: defaultGrace}, next: next,
+		opts: o, anySize: opts == nil || opts.Limits.MessageSize == 0,
+	}
+	b.mu.servers = make(map[*smtp.Server]*Options)
+	return b, nil
 }
 
 type wrappedBackend struct {
 	*intake
-	next smtp.Backend
-	opts Options // resolved, but for what the server says
+	next    smtp.Backend
+	opts    Options // resolved, but for what the server says
+	anySize bool    // Limits.MessageSize was not set
 
-	mu      sync.Mutex
-	servers map[*smtp.Server]*Options
+	mu struct {
+		sync.Mutex
+		servers map[*smtp.Server]*Options
+	}
 }
 
 // options are those that hold on connections of srv.
 func (b *wrappedBackend) options(srv *smtp.Server) *Options {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if o, ok := b.servers[srv]; ok {
+	if o, ok := b.mu.servers[srv]; ok {
 		return o
 	}
 	o := b.opts
@@ -87,10 +90,10 @@ func (b *wrappedBackend) options(srv *smtp.Server) *Options {
 	if resolveNames(&o) != nil { // the name of the server cannot stand in a Received field
 		o.Hostname = "localhost"
 	}
-	if max := srv.MaxMessageBytes; max > 0 && (o.Limits.MessageSize == 0 || max < o.Limits.MessageSize) {
+	if max, own := srv.MaxMessageBytes, o.Limits.MessageSize; max > 0 && (b.anySize || own == 0 || max < own) {
 		o.Limits.MessageSize = max
 	}
-	b.servers[srv] = &o
+	b.mu.servers[srv] = &o
 	return &o
 }
 
@@ -124,16 +127,15 @@ func (b *wrappedBackend) NewSession(c *smtp.Conn) (smtp.Session, error) {
 // attach finds the link of the session: a conn of a WrappedListener, with or
 // without go-smtp's TLS on top, or another connection.
 func (w *wrapped) attach(raw net.Conn) {
-	under := raw
-	if t, ok := raw.(*tls.Conn); ok {
-		under = t.NetConn()
-	}
-	c, ok := under.(*conn)
-	if !ok {
+	c := ownConn(raw)
+	if c == nil {
 		w.link = newPlainLink(raw)
 		return
 	}
 	w.link = c
+	if t, ok := raw.(*tls.Conn); ok {
+		w.link = &tlsLink{conn: c, t: t}
+	}
 	host := c.speaker.(*hostDialogue)
 	host.s = w
 	w.pub.ID = host.id
@@ -162,7 +164,12 @@ type wrappedAuth struct {
 
 func (w *wrappedAuth) AuthMechanisms() []string { return w.auth.AuthMechanisms() }
 
-func (w *wrappedAuth) Auth(mech string) (sasl.Server, error) { return w.auth.Auth(mech) }
+func (w *wrappedAuth) Auth(mech string) (sasl.Server, error) {
+	if w.link.lost() {
+		return nil, replyLost.smtp()
+	}
+	return w.auth.Auth(mech)
+}
 
 var (
 	_ smtp.LMTPSession = (*wrapped)(nil)
@@ -171,6 +178,7 @@ var (
 
 // Mail begins a transaction if the host's session does.
 func (w *wrapped) Mail(from string, opts *smtp.MailOptions) (err error) {
+	defer func() { w.told(err, "MAIL FROM:<"+from+">") }()
 	defer w.contain("MAIL", &err)
 	w.awaitContentEnd()
 	if tx := w.current(); tx != nil {
@@ -187,13 +195,15 @@ func (w *wrapped) Mail(from string, opts *smtp.MailOptions) (err error) {
 	switch max := w.opts.Limits.MessageSize; {
 	case w.link.lost():
 		return w.refuse(replyLost)
+	case !validText(from, true):
+		return w.refuse(replySender)
 	case max > 0 && size > max:
 		return w.refuse(replyTooLarge)
 	}
 	if err := w.gate.check(); err != nil {
 		return w.refuse(err)
 	}
-	if err := w.next.Mail(from, opts); err != nil {
+	if err := w.verdict(w.next.Mail(from, opts)); err != nil {
 		return err
 	}
 	w.pub.Hello = oneLine(w.c.Hostname(), maxDomain)
@@ -203,51 +213,121 @@ func (w *wrapped) Mail(from string, opts *smtp.MailOptions) (err error) {
 
 // Rcpt adds a recipient that the host's session accepts.
 func (w *wrapped) Rcpt(to string, opts *smtp.RcptOptions) (err error) {
+	defer func() { w.told(err, "RCPT TO:<"+to+">") }()
 	defer w.contain("RCPT", &err)
-	tx := w.current()
-	switch {
-	case tx == nil || w.link.lost():
-		return w.refuse(replyNoMail)
-	case tx.content != nil:
-		return w.refuse(replyChunking)
-	}
-	if err := w.next.Rcpt(to, opts); err != nil {
-		return err
-	}
 	rcpt := recipient(opts)
 	rcpt.Address = to
 	if path, ok := mailbox(to, true); ok {
 		rcpt.Address = path
+	}
+	tx := w.current()
+	switch {
+	case w.link.lost():
+		return w.refuse(replyLost)
+	case tx == nil:
+		return w.refuse(replyNoMail)
+	case tx.content != nil:
+		return w.refuse(replyChunking)
+	case to == "" || !validText(to, true):
+		return w.refuse(replyRecipient)
+	case !validText(rcpt.ORcpt, true):
+		return w.refuse(replyORcpt)
+	}
+	if err := w.verdict(w.next.Rcpt(to, opts)); err != nil {
+		return err
 	}
 	tx.env.Recipients = append(tx.env.Recipients, rcpt)
 	tx.rcptTo = append(tx.rcptTo, to)
 	return nil
 }
 
+// verdict is what the host's session said of MAIL or RCPT. A 2xx in the place of
+// an error is a yes: the client is told so, and relies on it. Behind a 421 the
+// connection ends (RFC 5321, section 3.8).
+func (w *wrapped) verdict(err error) error {
+	own, _ := err.(*smtp.SMTPError)
+	switch {
+	case own == nil:
+	case own.Code/100 == 2:
+		return nil
+	case own.Code == 421:
+		w.link.fail()
+	}
+	return err
+}
+
 // Data takes content that comes by go-smtp's reader.
 func (w *wrapped) Data(r io.Reader) error {
-	replies := w.read(r)
-	return w.refuse(replies[0])
+	err := w.refuse(w.read(r)[0])
+	w.told(err, contentCommand)
+	return err
 }
 
 // LMTPData is [wrapped.Data] with a reply for each recipient.
 func (w *wrapped) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	replies := w.read(r)
 	tx := w.current()
-	if tx != nil && len(replies) == len(tx.rcptTo) {
-		for i, reply := range replies {
-			status.SetStatus(tx.rcptTo[i], reply.smtp())
-		}
-		return nil
+	if tx == nil || len(replies) != len(tx.rcptTo) || replies[0].close {
+		err := w.refuse(replies[0])
+		w.told(err, contentCommand)
+		return err // to all, and to a BDAT that is not the last
 	}
-	return w.refuse(replies[0])
+	for i, reply := range replies {
+		status.SetStatus(tx.rcptTo[i], reply.smtp())
+		w.told(reply.smtp(), contentCommand)
+	}
+	return nil
 }
 
-// Reset ends the transaction. It runs under the lock of go-smtp's connection.
+// contentCommand stands in records for DATA and BDAT, which cannot be told apart
+// where go-smtp reads them.
+const contentCommand = "DATA"
+
+// told records what the client is answered, if that is a refusal and nobody sees
+// it go by.
+func (w *wrapped) told(err error, command string) {
+	if c, ok := w.link.(*conn); ok && !c.opaque.Load() {
+		return // a hostDialogue does
+	}
+	r := &reply{code: 451, enhanced: [3]int{4, 0, 0}} // go-smtp's for any other error
+	if own, _ := err.(*smtp.SMTPError); own != nil {
+		r = &reply{code: own.Code, enhanced: own.EnhancedCode, text: own.Message}
+		if r.enhanced == smtp.EnhancedCodeNotSet || r.enhanced == smtp.NoEnhancedCode {
+			r.enhanced = [3]int{r.code / 100, 0, 0}
+		}
+	} else if err != nil {
+		r.text = err.Error()
+	}
+	if err != nil && r.code >= 400 {
+		w.refusedHere(r, oneLine(command, maxReply))
+	}
+}
+
+// refusedHere logs and records a refusal. The metadata for it is the host's.
+func (w *wrapped) refusedHere(r *reply, command string) {
+	w.guard("Meta", func() { w.refusedCommand(r, command) })
+}
+
+// Reset ends the transaction. It runs under the lock of go-smtp's connection,
+// behind the reply to content too, so that it is the place to end a connection
+// whose content broke off.
 func (w *wrapped) Reset() {
 	w.last = w.current()
+	plain, _ := w.link.(*plainLink)
+	if plain != nil && w.brokeOff() {
+		w.spoil()
+	}
 	w.finish()
 	w.guard("Reset", w.next.Reset)
+	if plain != nil {
+		plain.chunked.Store(false)
+		if plain.lost() {
+			plain.hangUp()
+		}
+	}
+	if own, ok := w.link.(*tlsLink); ok && own.chunked.Swap(false) && own.lost() {
+		own.fail()
+	}
 }
 
 // Logout ends the session. go-smtp calls it while Data may be running, and a
@@ -255,6 +335,9 @@ func (w *wrapped) Reset() {
 func (w *wrapped) Logout() (err error) {
 	w.finish()
 	w.guard("Logout", func() { err = w.next.Logout() })
+	if plain, ok := w.link.(*plainLink); ok {
+		plain.end()
+	}
 	return err
 }
 

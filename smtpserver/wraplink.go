@@ -21,6 +21,12 @@ import (
 // read takes the content of a message, and says what the client is told.
 func (w *wrapped) read(src io.Reader) []*reply {
 	pipe, chunked := src.(*io.PipeReader)
+	switch l := w.link.(type) {
+	case *plainLink:
+		l.chunked.Store(chunked)
+	case *tlsLink:
+		l.chunked.Store(chunked)
+	}
 	if chunked {
 		// Without taking anything: while the writer waits, go-smtp is in the BDAT of
 		// the transaction that is current.
@@ -47,7 +53,7 @@ func (w *wrapped) read(src io.Reader) []*reply {
 			err = io.ErrUnexpectedEOF
 		}
 		if spoiled {
-			defer w.link.fail()
+			defer w.spoil()
 		}
 	}
 	if err == nil {
@@ -78,6 +84,11 @@ func copyContent(body *content, src io.Reader) error {
 		switch {
 		case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 			return nil
+		case errors.Is(err, smtp.ErrTooLongLine): // nobody knows what follows
+			if body.refusal == nil {
+				body.refusal = replyLineLength
+			}
+			return errExcess
 		case errors.As(err, &own):
 			if body.refusal == nil {
 				body.refusal = &reply{code: own.Code, enhanced: own.EnhancedCode, text: own.Message}
@@ -103,27 +114,107 @@ func (w *wrapped) awaitContentEnd() {
 	w.last = nil
 }
 
-// gone reports whether the client has ended the connection. It is called while
-// go-smtp waits, so that nobody else reads. Under TLS an octet may be lost by
-// asking, if the client has sent more; then the connection is spoiled.
-func (w *wrapped) gone() (gone, spoiled bool) {
-	t, ok := w.c.Conn().(*tls.Conn)
-	if !ok {
-		return w.link.lost() || atEnd(w.c.Conn()), false
+var replySpoiled = &reply{code: 421, enhanced: [3]int{4, 3, 2}, text: "Commands behind BDAT got lost, open another connection", close: true}
+
+// spoil ends the connection behind the reply to the current command.
+func (w *wrapped) spoil() {
+	if plain, ok := w.link.(*plainLink); ok {
+		plain.last.Store(replySpoiled)
 	}
-	under := t.NetConn()
-	if c, ok := under.(*conn); ok {
+	w.link.fail()
+}
+
+// brokeOff reports whether go-smtp is giving a BDAT up because a chunk did not
+// arrive in time: it would execute the rest of it. That cannot be told from RSET
+// where the connection is no socket.
+func (w *wrapped) brokeOff() bool {
+	tx := w.current()
+	if tx == nil || tx.working() == nil {
+		return false
+	}
+	end, known := peek(w.c.Conn())
+	return end || !known && w.c.Server().ReadTimeout > 0
+}
+
+// gone reports whether the client has ended the connection. It is called while
+// go-smtp waits, so that nobody else reads. Where the connection is no socket an
+// octet may be lost by asking, if the client has sent more; then the connection
+// is spoiled.
+func (w *wrapped) gone() (gone, spoiled bool) {
+	raw := w.c.Conn()
+	c := ownConn(raw)
+	socket := raw
+	if c != nil {
 		c.dry.Store(true)
 		defer c.dry.Store(false)
-		under = c.raw
+		socket = c.raw
 	}
-	if w.link.lost() || atEnd(under) {
+	end, known := peek(socket)
+	t, overTLS := raw.(*tls.Conn)
+	switch {
+	case w.link.lost() || end:
 		return true, false
+	case overTLS: // it may have ended TLS alone; the end is kept, and read at once
+		return probe(t, 0)
+	case known || c != nil: // a conn is lost when its end was read
+		return false, false
 	}
-	t.SetReadDeadline(time.Unix(1, 0)) // the client may have ended TLS alone
-	defer t.SetReadDeadline(time.Time{})
-	n, err := t.Read(make([]byte, 1))
-	return n == 0 && !errors.Is(err, os.ErrDeadlineExceeded), n > 0
+	return probe(raw, probeTime)
+}
+
+// probeTime is how long the end of a connection may take to show that was read
+// before. probe asks twice, lest the time pass before the read begins.
+const probeTime = 10 * time.Millisecond
+
+// probe reads an octet to find out whether raw has ended.
+func probe(raw net.Conn, patience time.Duration) (gone, spoiled bool) {
+	defer raw.SetReadDeadline(time.Time{})
+	for range 2 {
+		if err := raw.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			return true, false
+		}
+		n, err := raw.Read(make([]byte, 1))
+		switch {
+		case n > 0:
+			return false, true
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+			return true, false
+		}
+	}
+	return false, false
+}
+
+// ownConn returns the conn below what go-smtp reads, nil if there is none.
+func ownConn(raw net.Conn) *conn {
+	if t, ok := raw.(*tls.Conn); ok {
+		raw = t.NetConn()
+	}
+	if h, ok := raw.(*hostConn); ok {
+		return h.conn
+	}
+	return nil
+}
+
+// A tlsLink is a conn with go-smtp's TLS on top.
+type tlsLink struct {
+	*conn
+	t             *tls.Conn
+	dead, chunked atomic.Bool // as in a plainLink
+}
+
+func (l *tlsLink) lost() bool { return l.dead.Load() || l.conn.lost() }
+
+func (l *tlsLink) fail() {
+	l.dead.Store(true)
+	if !l.chunked.Load() {
+		l.conn.fail()
+	}
+}
+
+// cutOff goes by TLS.
+func (l *tlsLink) cutOff(r *reply, n int) {
+	l.t.Write(bytes.Repeat(r.line(), n))
+	l.abort()
 }
 
 // A plainLink is a connection that is not ours.
@@ -132,6 +223,12 @@ type plainLink struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	dead   atomic.Bool
+	last   atomic.Pointer[reply] // said when it is hung up
+
+	// chunked says that go-smtp reads while we fail: it must see our reply, which
+	// it reports, and not a failed read, which it makes a permanent error of. Reset
+	// follows, and hangs up.
+	chunked atomic.Bool
 }
 
 func newPlainLink(raw net.Conn) *plainLink {
@@ -146,15 +243,44 @@ func (l *plainLink) setBusy(bool)             {}
 func (l *plainLink) awaitContent()            {}
 
 // fail keeps what comes behind a failure from being executed. A reply may still
-// be on its way, so that the next read fails, and not this write.
+// be on its way, so that the next read fails, and not this write; go-smtp may
+// set another deadline, and then it is the session that refuses.
 func (l *plainLink) fail() {
 	l.dead.Store(true)
-	l.raw.SetReadDeadline(time.Unix(1, 0))
+	if !l.chunked.Load() {
+		l.raw.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// end is the end of the session, though not always of the connection.
+func (l *plainLink) end() {
+	l.dead.Store(true)
+	l.cancel()
+}
+
+// hangUp closes the connection, once the client had time to read the last reply:
+// what is closed with unread input takes that along. Nobody else may be reading.
+func (l *plainLink) hangUp() {
+	l.end()
+	l.raw.SetWriteDeadline(time.Now().Add(lingerTime))
+	if r := l.last.Load(); r != nil {
+		l.raw.Write(r.line())
+	}
+	under := l.raw
+	if t, ok := l.raw.(*tls.Conn); ok {
+		t.CloseWrite()
+		under = t.NetConn()
+	}
+	if half, ok := under.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		under.SetReadDeadline(time.Now().Add(lingerTime))
+		io.CopyN(io.Discard, under, lingerBytes)
+	}
+	l.raw.Close()
 }
 
 func (l *plainLink) cutOff(r *reply, n int) {
-	l.dead.Store(true)
-	l.cancel()
+	l.end()
+	l.raw.SetWriteDeadline(time.Now().Add(lingerTime))
 	l.raw.Write(bytes.Repeat(r.line(), n))
 	l.raw.Close()
 }

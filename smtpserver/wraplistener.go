@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 
@@ -65,7 +66,22 @@ func (w *WrappedListener) Accept() (net.Conn, error) {
 	case over || !d.mayBeProxied && !w.tracker.count(c, ip, w.opts.Limits.ConnectionsPerAddr):
 		d.refused = replyTooMany
 	}
-	return c, nil
+	return &hostConn{c, d}, nil
+}
+
+// A hostConn is a connection as the go-smtp server of a host has it. Its Read
+// sees what comes before TLS, if the host puts that on top.
+type hostConn struct {
+	*conn
+	d *hostDialogue
+}
+
+func (h *hostConn) Read(p []byte) (int, error) {
+	if !h.started.Load() && !h.opaque.Load() && !h.d.admit() {
+		h.fail()
+		return 0, io.EOF
+	}
+	return h.conn.Read(p)
 }
 
 // Close closes the listener. Its connections go on.
@@ -103,13 +119,20 @@ type hostDialogue struct {
 	sasl, silent bool
 }
 
+// admit is what comes before the greeting, or before TLS, where nothing can be
+// answered.
+func (d *hostDialogue) admit() bool {
+	return (!d.mayBeProxied || d.readProxied()) && d.refused == nil
+}
+
 // greet passes the greeting, behind what comes before it.
 func (d *hostDialogue) greet(line []byte) {
-	if d.mayBeProxied && !d.readProxied() {
+	admitted := d.admit()
+	if !admitted && d.refused == nil {
 		d.c.fail()
 		return
 	}
-	if d.refused != nil {
+	if !admitted {
 		d.answer(d.refused)
 		return
 	}
@@ -204,13 +227,16 @@ func (d *hostDialogue) reply(line []byte) {
 
 func (d *hostDialogue) replied(code int, line []byte) {
 	switch {
-	case code == 334:
+	case code == 334 && d.verb == "AUTH":
 		d.sasl = true
 	case code == 220 && d.verb == "STARTTLS":
 		d.c.flush()
 		d.c.opaque.Store(true)
 	case code >= 400 && d.s != nil:
-		d.s.refusedCommand(parseReply(code, line), commandForRecord(d.verb, d.line))
+		d.s.refusedHere(parseReply(code, line), commandForRecord(d.verb, d.line))
+	}
+	if code == 421 { // RFC 5321, section 3.8; go-smtp would go on
+		d.c.lastWord(d.welcomed)
 	}
 }
 
