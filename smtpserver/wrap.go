@@ -31,17 +31,30 @@ type MetaSession interface{ Meta() map[string]string }
 //
 // Of opts, which may be nil, it uses DeferredQueue, DeferredSpool, Batch,
 // InvalidLineEndings, Trace, Logger, Hostname (by default the Domain of the
-// server) and, of Limits, LineLength, Hops, MessageSize (or the server's
-// MaxMessageBytes, if that is less), Memory, Queued* and ProcessingTimeout.
+// server) and, of Limits, LineLength, Hops, MessageSize (by default the server's
+// MaxMessageBytes, which also counts if it is less), Memory, Queued* and ProcessingTimeout.
 // [WrapListener] uses others; what neither does must be unset. Whether LMTP is
 // spoken is for the server to say.
 //
 // The backend works on every connection of a go-smtp server. On those of a
 // [WrappedListener] it takes the content past go-smtp; on others, and under
-// STARTTLS, go-smtp's reader stands in between: it is slower, its
-// MaxLineLength counts for content too, and a CR behind CRLF "." at the beginning
-// of a line gets lost. When a connection ends inside of its content it is closed,
-// whatever follows.
+// go-smtp's TLS, its reader stands in between. That is slower; the server's
+// MaxLineLength counts for content too; a CR behind CRLF "." at the beginning of
+// a line gets lost, and CR CRLF "." CRLF is not seen as the end. When content
+// ends or stalls before it is complete the connection is closed, and nothing
+// that follows is executed. Where go-smtp has such a connection from a listener
+// that hides the socket, a command sent before the reply to BDAT LAST may be
+// answered 421 and the connection closed, as is RSET amidst BDAT.
+//
+// Without a WrappedListener timeouts, idle connections and their number stay the
+// server's business, its Shutdown waits for clients that do nothing, and of
+// refusals only those of MAIL, RCPT and content are recorded. So it is under
+// go-smtp's TLS, but for the connections.
+//
+// What next returns from Mail and Rcpt is the reply, as with go-smtp alone, but
+// that an SMTPError with a 2xx code accepts, and that behind a 421 nothing more
+// is executed. A panic of next ends one connection. Conn.Session of go-smtp
+// returns the session of this package, not that of next.
 //
 // The backend is safe for concurrent use. It does not stop s.
 func Wrap(next smtp.Backend, s *queue.Scheduler, opts *Options) (smtp.Backend, error) {

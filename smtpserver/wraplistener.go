@@ -32,7 +32,10 @@ type WrappedListener struct {
 //
 // For implicit TLS put tls.NewListener on top of it, for STARTTLS leave TLS to
 // the server: go-smtp must see a *tls.Conn to know of it. Content then comes
-// through go-smtp's reader.
+// through go-smtp's reader. Under implicit TLS whoever is over a limit, or has no
+// PROXY header that it needs, is closed without a word.
+//
+// WrapListener starts nothing. The listener takes ln over.
 func WrapListener(ln net.Listener, opts *Options) (*WrappedListener, error) {
 	if ln == nil {
 		return nil, errors.New("smtpserver: WrapListener: the listener is nil: make one by net.Listen")
