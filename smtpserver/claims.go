@@ -89,7 +89,6 @@ func (d *dialogue) xclient(arg string) {
 func (s *session) become(x *xclient) {
 	s.claim(x.remote(s.pub.Remote), x.local(s.pub.Local))
 	s.pub.Hello = ""
-	given := s.claimed.given | x.given
 	if x.has(xclientHelo) {
 		s.claimed.helo = x.helo
 	}
@@ -99,7 +98,7 @@ func (s *session) become(x *xclient) {
 	if x.has(xclientLogin) {
 		s.pub.AuthnID, s.pub.AuthzID = x.login, x.login
 	}
-	s.claimed.given = given
+	s.claimed.given |= x.given
 }
 
 // armOnce sets the deadline of reads that do not pass the input.

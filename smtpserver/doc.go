@@ -45,6 +45,26 @@
 // tls_peer_subject_name, and orig_received_from and orig_received_via for a client
 // whose address came by PROXY or XCLIENT; and what overrides and hooks set.
 //
+// # Metadata
+//
+// Each message has what is known of its reception: reception_protocol (ESMTP or
+// LMTP), received_from and received_via (the ends of the connection, ip:port),
+// hostname, ehlo_domain and session_id; authn_id and authz_id behind AUTH;
+// tls_cipher, tls_protocol_version and, with a client certificate,
+// tls_peer_subject_name, a JSON array, under TLS; orig_received_from and
+// orig_received_via where PROXY or XCLIENT claimed another address
+// ([Options.Proxy]). What [Override.Meta] and, over that, hooks put into
+// [Session.Meta] replaces these. Its tenant becomes the class of the message,
+// among which package queue is fair; else that is authn_id, else the network of
+// the client, /24 or /64.
+//
+// # Extensions
+//
+// PIPELINING, 8BITMIME, ENHANCEDSTATUSCODES, CHUNKING, BINARYMIME, SMTPUTF8, DSN,
+// SIZE and LIMITS are always offered; STARTTLS, REQUIRETLS, AUTH and XCLIENT where
+// they can be used. The parameters of MAIL and RCPT are kept in the
+// [spool.Envelope]; whoever sends the message on must heed them.
+//
 // # Strictness
 //
 // The content must consist of lines that end with CRLF. A bare CR or LF, a line

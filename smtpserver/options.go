@@ -31,7 +31,8 @@ type Options struct {
 
 	// DeferredQueue answers 250 once the message is stored, and leaves the inject
 	// callback to the Scheduler. Without it the callbacks of a transaction run
-	// before its reply, and their verdicts become the reply.
+	// before its reply, and their verdicts become the reply; while the Scheduler
+	// does not run, content is answered 4xx then.
 	// Defaults to false.
 	DeferredQueue bool
 
@@ -126,9 +127,10 @@ type TLS struct {
 	Require bool
 }
 
-// Auth configures AUTH PLAIN (RFC 4954, RFC 4616).
+// Auth configures AUTH (RFC 4954) by PLAIN (RFC 4616) and LOGIN
+// (draft-murchison-sasl-login). Both are offered, or none.
 type Auth struct {
-	// Password checks credentials. nil accepts them: the client may send from
+	// Password checks credentials; for LOGIN authzid is empty. nil accepts them: the client may send from
 	// then on, and s.AuthnID is username, s.AuthzID is authzid or else username.
 	// queue.Reject(535, "5.7.8 ...") refuses them with that reply; every other
 	// error is answered 454 4.7.0 without detail, and the client may try again.
@@ -156,7 +158,9 @@ type Auth struct {
 // that follows. They must not retain s, env or rcpt. With DeferredQueue none
 // runs after DATA.
 type Hooks struct {
-	// Connect runs before the greeting. Refusing ends the connection.
+	// Connect runs before the greeting, under implicit TLS behind the handshake, and
+	// again at each XCLIENT, with what that says and s.Meta as at the beginning.
+	// Refusing ends the connection.
 	// Defaults to accepting.
 	Connect func(ctx context.Context, s *Session) error
 
@@ -178,9 +182,9 @@ type Hooks struct {
 // Only Meta is meant to be changed.
 type Session struct {
 	ID               string               // unique; in records, metadata and log lines
-	Remote, Local    netip.AddrPort       // invalid if the connection is not IP
-	Hello            string               // the argument of EHLO, HELO or LHLO
-	AuthnID, AuthzID string               // empty until AUTH succeeded
+	Remote, Local    netip.AddrPort       // also by PROXY or XCLIENT; invalid if not IP or not known
+	Hello            string               // the argument of EHLO, HELO or LHLO, or HELO of XCLIENT
+	AuthnID, AuthzID string               // empty until AUTH succeeded, or LOGIN of XCLIENT
 	TLS              *tls.ConnectionState // nil without TLS
 	Meta             map[string]string    // goes into each message's; never nil
 }
@@ -192,7 +196,8 @@ type Limits struct {
 	// Defaults to 32,768.
 	Connections int
 
-	// ConnectionsPerAddr is how many one IP address may have open at once.
+	// ConnectionsPerAddr is how many one IP address may have open at once, behind a
+	// proxy that of the client; further ones are answered 421.
 	// Defaults to none.
 	ConnectionsPerAddr int
 
@@ -254,7 +259,8 @@ type Limits struct {
 	QueuedAge time.Duration
 
 	// ClientTimeout bounds each wait for the client, also inside the content, and
-	// each write to it. A command line must arrive within it as a whole.
+	// each write to it. A command line must arrive within it as a whole, from its
+	// first octet on. The answer is 421 4.4.2, and the connection ends.
 	// Defaults to 60 s.
 	ClientTimeout time.Duration
 
@@ -298,20 +304,27 @@ type Trace struct {
 // that is claimed this way decides over relaying, overrides, limits and
 // metadata as if the client had connected from it, but one on loopback is
 // refused. The addresses of the connection itself are kept in the metadata
-// orig_received_from and orig_received_via.
+// orig_received_from and orig_received_via. If nothing is known of the client,
+// received_from and the address in records are "unknown", and it may not relay by
+// its address.
 type Proxy struct {
 	// From are the networks whose PROXY header is believed, in version 1 or 2 of
 	// HAProxy's PROXY protocol. Others' is an unknown command. A connection of
 	// theirs that says nothing for 2 s is taken to have none, and is the proxy's
-	// own; Require it of a proxy that may relay itself. Behind a header that names
-	// no TCP address nothing is known of the client, and it may not relay by its
-	// address; behind LOCAL the connection is the proxy's own.
+	// own; Require it of a proxy that may relay itself. A header that has begun must
+	// be complete within ClientTimeout, without Require within those 2 s. Behind one
+	// that names no TCP address nothing is known of the client; behind LOCAL the
+	// connection is the proxy's own. The header comes before implicit TLS. A
+	// connection whose header is malformed or claims loopback is closed without a
+	// word.
 	// Defaults to nobody.
 	From []netip.Prefix
 
 	// XClient are the networks whose XCLIENT command is offered and believed, as
-	// Postfix defines it; with PROXY, as the header says. Its LOGIN counts as
-	// authentication.
+	// Postfix defines it; with PROXY, as the header says. It begins a new session,
+	// with a greeting, for the client that it names. Its LOGIN counts as
+	// authentication. A certificate on the connection does not: it is that of who
+	// speaks for the client.
 	// Defaults to nobody.
 	XClient []netip.Prefix
 

@@ -102,21 +102,22 @@ func TestDeferredSpoolTogether(t *testing.T) {
 
 // TestDeferredSpoolStop: what is in memory when the Scheduler stops is stored.
 func TestDeferredSpoolStop(t *testing.T) {
-	h := serve(t, &memoryMode)
-	running := make(chan struct{}, 1)
-	h.setInject(func(ctx context.Context, _ *queue.Message) error {
-		running <- struct{}{}
-		<-ctx.Done()
-		return ctx.Err()
+	inBubble(t, &memoryMode, func(h *host, ln *pipeListener) {
+		running := make(chan struct{}, 1)
+		h.setInject(func(ctx context.Context, _ *queue.Message) error {
+			running <- struct{}{}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		reply := h.pipe(ln).data(plain, "a@example.org")
+		wantPrefix(h.t, reply, "250")
+		<-running
+		h.stopScheduler()
+		e := h.onlyEntry()
+		if e == nil || !strings.Contains(reply, e.ID.String()) || e.Attempts != 0 {
+			h.t.Fatalf("%+v is stored behind %q", e, reply)
+		}
 	})
-	reply := h.greeted().data(plain, "a@example.org")
-	wantPrefix(t, reply, "250")
-	<-running
-	h.stopScheduler()
-	e := h.onlyEntry()
-	if e == nil || !strings.Contains(reply, e.ID.String()) || e.Attempts != 0 {
-		t.Fatalf("%+v is stored behind %q", e, reply)
-	}
 }
 
 // TestDeferredSpoolChunks: BDAT and a spool that is full are the same in memory.
