@@ -30,7 +30,7 @@ func (c *client) rest() string {
 
 // commands is what a message could hold for a server that takes its content for
 // commands.
-const commands = "MAIL FROM:<evil@example.com>\r\nRCPT TO:<victim@example.org>\r\nBDAT 3 LAST\r\nx\r\nDATA\r\nevil\r\n.\r\n"
+const commands = "\r\nNOOP\r\nMAIL FROM:<evil@example.com>\r\nRCPT TO:<victim@example.org>\r\nBDAT 3 LAST\r\nx\r\nDATA\r\nevil\r\n.\r\n"
 
 // TestWrapStalled: what is left of content that did not arrive in time is not
 // executed, though go-smtp goes on reading.
