@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
@@ -44,7 +45,8 @@ type MetaSession interface{ Meta() map[string]string }
 // ends or stalls before it is complete the connection is closed, and nothing
 // that follows is executed. Where go-smtp has such a connection from a listener
 // that hides the socket, a command sent before the reply to BDAT LAST may be
-// answered 421 and the connection closed, as is RSET amidst BDAT.
+// answered 421 and the connection closed, as is RSET behind RCPT if
+// the server has a ReadTimeout.
 //
 // Without a WrappedListener timeouts, idle connections and their number stay the
 // server's business, its Shutdown waits for clients that do nothing, and of
@@ -167,6 +169,8 @@ type wrapped struct {
 	next smtp.Session
 	c    *smtp.Conn
 	last *transaction // the one before, if its content is still on its way
+
+	answered atomic.Pointer[transaction] // whose content was read, or given up by us
 }
 
 // A wrappedAuth offers AUTH too.

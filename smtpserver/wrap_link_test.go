@@ -217,24 +217,26 @@ func TestWrapBinary(t *testing.T) {
 	})
 }
 
-// TestWrapCloseChunks: go-smtp's Close in the middle of a BDAT leaves nothing
-// behind, goroutines neither.
+// TestWrapCloseChunks: a client that goes away in the middle of a BDAT leaves
+// nothing behind, goroutines neither. (Close of a go-smtp server is not for then:
+// it races with its own BDAT.)
 func TestWrapCloseChunks(t *testing.T) {
 	for _, begin := range []string{"BDAT 1000\r\nhalf", "BDAT 4\r\nhalf", "BDAT 4 LAST\r\nhalf"} {
 		eachWrapping(t, wrapping{}, func(t *testing.T, h *host, w *wrapping) {
 			c := w.connect(h)
 			c.envelope("a@example.org")
 			c.send(begin)
+			c.conn.Close()
+			awaitNone(t, "smtp.(*Conn).handle")
 			w.stop()
-			said := strings.Contains(c.rest(), "OK ids=")
 			awaitNone(t, "smtpserver.(*wrapped)")
 			h.stopScheduler()
 			stored := len(h.got)
 			for range h.sp.Scan(context.Background(), spool.Query{}) {
 				stored++
 			}
-			if said && stored != 1 || stored > 0 && !strings.Contains(begin, "LAST") || stored > 1 {
-				t.Errorf("%q: 250 %v, %d messages", begin, said, stored)
+			if stored > 0 && !strings.Contains(begin, "LAST") || stored > 1 {
+				t.Errorf("%q: %d messages", begin, stored)
 			}
 		})
 	}

@@ -19,7 +19,7 @@ import (
 // are not ours, and under go-smtp's TLS.
 
 // read takes the content of a message, and says what the client is told.
-func (w *wrapped) read(src io.Reader) []*reply {
+func (w *wrapped) read(src io.Reader) (replies []*reply) {
 	pipe, chunked := src.(*io.PipeReader)
 	switch l := w.link.(type) {
 	case *plainLink:
@@ -43,6 +43,11 @@ func (w *wrapped) read(src io.Reader) []*reply {
 	tx.work()
 	defer tx.rest()
 	tx.openChunks()
+	defer func() {
+		if replies != nil { // not if the goroutine exits
+			w.answered.Store(tx)
+		}
+	}()
 	err := copyContent(tx.content, src)
 	if chunked {
 		exitIfReset(err)
@@ -129,8 +134,8 @@ func (w *wrapped) spoil() {
 // where the connection is no socket.
 func (w *wrapped) brokeOff() bool {
 	tx := w.current()
-	if tx == nil || tx.working() == nil {
-		return false
+	if tx == nil || len(tx.rcptTo) == 0 || w.answered.Load() == tx {
+		return false // no BDAT can have begun, or its content is complete
 	}
 	end, known := peek(w.c.Conn())
 	return end || !known && w.c.Server().ReadTimeout > 0
