@@ -227,7 +227,7 @@ func TestWrapCloseChunks(t *testing.T) {
 			c.envelope("a@example.org")
 			c.send(begin)
 			c.conn.Close()
-			awaitNone(t, "smtp.(*Conn).handle")
+			awaitNone(t, "smtp.(*Server).handleConn")
 			w.stop()
 			awaitNone(t, "smtpserver.(*wrapped)")
 			h.stopScheduler()
