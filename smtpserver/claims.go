@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"time"
 )
 
 // This file is about addresses that are claimed for a client: by PROXY, before
@@ -99,18 +98,4 @@ func (s *session) become(x *xclient) {
 		s.pub.AuthnID, s.pub.AuthzID = x.login, x.login
 	}
 	s.claimed.given |= x.given
-}
-
-// armOnce sets the deadline of reads that do not pass the input.
-func (c *conn) armOnce(d time.Duration) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.mu.drained {
-		return errDraining
-	}
-	var at time.Time
-	if d > 0 {
-		at = time.Now().Add(d)
-	}
-	return c.raw.SetReadDeadline(at)
 }

@@ -58,14 +58,16 @@ type conn struct {
 		sync.Mutex
 		busy    bool      // in a transaction
 		until   time.Time // the end of DataTimeout; zero: no content is awaited
+		armed   armed     // the deadline of reads
 		drained bool
 	}
 	out struct {
 		sync.Mutex
 		buf     []byte // replies that were not written yet
 		since   time.Time
-		cut     bool // the last word was said
-		lingers bool // the client may still be sending behind it
+		armed   armed // the deadline of writes
+		cut     bool  // the last word was said
+		lingers bool  // the client may still be sending behind it
 	}
 	closing sync.Once
 }
@@ -144,13 +146,6 @@ func (c *conn) readOpaque(p []byte) (int, error) {
 	return n, err
 }
 
-// lineBegun is called when a part of a command line is there.
-func (c *conn) lineBegun() {
-	if d := c.limits.ClientTimeout; d > 0 && c.lineUntil.IsZero() {
-		c.lineUntil = time.Now().Add(d)
-	}
-}
-
 // readFailed ends the session after a failed read.
 func (c *conn) readFailed(err error) {
 	if c.broken.Load() {
@@ -179,63 +174,12 @@ func (c *conn) lost() bool { return c.broken.Load() }
 
 func (c *conn) context() context.Context { return c.ctx }
 
-// lowerReader reads from the socket, or from our TLS, with the deadline that
-// holds, and after all replies were written.
-type lowerReader struct{ c *conn }
-
-func (r lowerReader) Read(p []byte) (int, error) {
-	if err := r.c.flush(); err != nil {
-		return 0, err
-	}
-	if err := r.c.arm(); err != nil {
-		return 0, err
-	}
-	return r.c.lower.Read(p)
-}
-
-// arm sets the deadline of the next read. Shutdown sets one in the past
-// instead; the lock keeps the two apart.
-func (c *conn) arm() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.mu.drained && !c.mu.busy {
-		return errDraining
-	}
-	at := c.lineUntil
-	if d := c.limits.ClientTimeout; d > 0 && at.IsZero() {
-		at = time.Now().Add(d)
-	}
-	if u := c.mu.until; !u.IsZero() && (at.IsZero() || u.Before(at)) {
-		at = u
-	}
-	return c.raw.SetReadDeadline(at)
-}
-
-// awaitContent starts DataTimeout, unless it runs.
-func (c *conn) awaitContent() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if d := c.limits.DataTimeout; d > 0 && c.mu.until.IsZero() {
-		c.mu.until = time.Now().Add(d)
-	}
-}
-
 // setBusy says whether the connection is in a transaction, which Shutdown waits for.
 func (c *conn) setBusy(busy bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.busy = busy
 	c.mu.until = time.Time{}
-}
-
-// drain ends the connection as soon as it is in no transaction.
-func (c *conn) drain() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.mu.drained = true
-	if !c.mu.busy {
-		c.raw.SetReadDeadline(time.Unix(1, 0)) // wakes a read; arm refuses the next
-	}
 }
 
 // idleDrain reports whether Shutdown wants the end of this connection now.
@@ -314,11 +258,7 @@ func (c *conn) flushLocked() error {
 }
 
 func (c *conn) writeLocked(p []byte) error {
-	var at time.Time
-	if d := c.limits.ClientTimeout; d > 0 {
-		at = time.Now().Add(d)
-	}
-	c.raw.SetWriteDeadline(at)
+	c.armWriteLocked()
 	_, err := c.lower.Write(p)
 	if err != nil {
 		c.fail()

@@ -49,6 +49,8 @@ type reception struct {
 	extended bool                     // said EHLO
 	more     func() map[string]string // metadata of a host that has its own session; may be nil
 
+	dog watchdog
+
 	known struct { // what meta returned last
 		key     metaKey
 		set     map[string]string

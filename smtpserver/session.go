@@ -228,6 +228,7 @@ func (s *session) Reset() { s.finish() }
 // Logout ends the session. It must not panic: go-smtp would end the process.
 func (s *session) Logout() error {
 	s.finish()
+	s.dog.stop()
 	return nil
 }
 

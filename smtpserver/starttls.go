@@ -65,6 +65,7 @@ func (d *dialogue) handshake() (err error) {
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 		c.raw.SetDeadline(time.Now().Add(limit))
+		defer c.disarm()
 	}
 	if err := t.HandshakeContext(ctx); err != nil {
 		d.s.logger.LogAttrs(c.ctx, slog.LevelInfo, "smtp TLS handshake failed", slog.Any("error", err))

@@ -145,8 +145,8 @@ func (tx *transaction) conclude(err error) (replies []*reply) {
 	if err != nil {
 		return tx.toAll(tx.r.explain(err))
 	}
-	ctx, stop := tx.watch()
-	defer stop()
+	ctx := tx.r.dog.watch(tx)
+	defer tx.r.dog.unwatch()
 	errs := tx.store(ctx, entries)
 	if tx.stored && !tx.decision.CompareAndSwap(undecided, accepted) {
 		tx.revoke()
@@ -155,28 +155,18 @@ func (tx *transaction) conclude(err error) (replies []*reply) {
 	return tx.outcome(entries, errs)
 }
 
-// watch starts the clock of ProcessingTimeout. When it and the grace have
-// passed, the client is told without waiting any longer.
-func (tx *transaction) watch() (context.Context, func()) {
-	ctx, cancel := tx.r.processing()
-	d := tx.r.opts.Limits.ProcessingTimeout
-	if d <= 0 {
-		return ctx, cancel
+// overdue is called by the watchdog when ProcessingTimeout and the grace have
+// passed: the client is told without waiting any longer.
+func (tx *transaction) overdue() {
+	if !tx.decision.CompareAndSwap(undecided, overdue) {
+		return
 	}
+	tx.r.logger.Error("smtp message took too long to store", "timeout", tx.r.opts.Limits.ProcessingTimeout, "grace", tx.r.grace)
 	replies := 1
 	if tx.r.opts.LMTP {
 		replies = len(tx.env.Recipients)
 	}
-	timer := time.AfterFunc(d+tx.r.grace, func() {
-		if tx.decision.CompareAndSwap(undecided, overdue) {
-			tx.r.logger.Error("smtp message took too long to store", "timeout", d, "grace", tx.r.grace)
-			tx.r.link.cutOff(replyProcessing, replies)
-		}
-	})
-	return ctx, func() {
-		timer.Stop()
-		cancel()
-	}
+	tx.r.link.cutOff(replyProcessing, replies)
 }
 
 // store makes the entries durable: all or none, but under LMTP without
@@ -184,6 +174,11 @@ func (tx *transaction) watch() (context.Context, func()) {
 func (tx *transaction) store(ctx context.Context, entries []*spool.Entry) (errs []error) {
 	opts := tx.r.opts
 	if !opts.DeferredQueue {
+		if d := opts.Limits.ProcessingTimeout; d > 0 { // callbacks may ask ctx for its deadline
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, d)
+			defer cancel()
+		}
 		errs = tx.q.Inject(ctx, opts.LMTP, entries...)
 		tx.stored = errs == nil || opts.LMTP && slices.Contains(errs, nil)
 		return errs
@@ -193,6 +188,9 @@ func (tx *transaction) store(ctx context.Context, entries []*spool.Entry) (errs 
 		keep = tx.q.Keep
 	}
 	if err := keep(ctx, entries...); err != nil {
+		if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && cause != nil {
+			err = cause
+		}
 		return []error{err}
 	}
 	tx.stored = true

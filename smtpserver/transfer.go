@@ -13,13 +13,14 @@ func (c *conn) data(r *reception, answer func(*reply)) (ended bool) {
 		answer(refused)
 		return false
 	}
+	tx.work()
 	if err := tx.open(true); err != nil {
+		tx.rest()
 		answer(r.explain(err))
 		return false
 	}
 	answer(replyGoAhead)
 	c.in.reserve(lineBuffer)
-	tx.work()
 	err := c.readData(tx.content)
 	c.conclude(tx, err, answer)
 	return true
@@ -74,10 +75,10 @@ func (c *conn) bdat(r *reception, arg string, answer func(*reply)) (ended bool) 
 		answer(refused)
 		return false
 	}
+	tx.work()
 	if tx.content == nil {
 		tx.openChunks()
 	}
-	tx.work()
 	switch err := c.readChunk(tx.content, size); {
 	case err != nil || last:
 		if err == nil {

@@ -352,6 +352,7 @@ func (w *wrapped) Reset() {
 func (w *wrapped) Logout() (err error) {
 	w.finish()
 	w.guard("Logout", func() { err = w.next.Logout() })
+	w.dog.stop()
 	if plain, ok := w.link.(*plainLink); ok {
 		plain.end()
 	}
