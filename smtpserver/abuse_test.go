@@ -203,7 +203,7 @@ func (a *attack) measure() {
 func (a *attack) charge(unit string, f func() int) {
 	before := a.s.stats(false).CPU
 	n := f()
-	a.cpu = fmt.Sprintf("%v a %s", ((a.s.stats(false).CPU - before) / time.Duration(max(n, 1))).Round(100*time.Nanosecond), unit)
+	a.cpu = fmt.Sprintf("%v per %s", ((a.s.stats(false).CPU - before) / time.Duration(max(n, 1))).Round(100*time.Nanosecond), unit)
 }
 
 // check looks at what is left.

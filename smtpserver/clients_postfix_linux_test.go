@@ -16,8 +16,8 @@ import (
 )
 
 // postfixPatience is how long Postfix may take: it syncs each message to disk,
-// and waits a second before it tries again.
-const postfixPatience = time.Minute
+// and waits two seconds before it tries again.
+const postfixPatience = 2 * time.Minute
 
 // A postfix is an instance of Postfix of its own, with the Listener as its relay
 // host.
@@ -192,10 +192,11 @@ alias_database =
 local_recipient_maps =
 message_size_limit = 30000000
 smtp_host_lookup = native
-# Retries are soon.
+# Retries are soon; but a message that is due while its last delivery is still
+# being written down waits for a minute.
 queue_run_delay = 1s
-minimal_backoff_time = 1s
-maximal_backoff_time = 1s
+minimal_backoff_time = 2s
+maximal_backoff_time = 2s
 transport_retry_time = 1s
 service_throttle_time = 1s
 `
