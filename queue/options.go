@@ -32,7 +32,7 @@ type Handler func(ctx context.Context, m *Message) error
 type Options struct {
 	// Record takes the record of what happened to a message. It is called
 	// concurrently for different messages and in order for one message, and must
-	// not retain r or anything in it. An error means that the record was not
+	// not retain or change r or anything in it. An error means that the record was not
 	// taken: Record is called again with the same record, after a growing delay
 	// of up to a minute, and a message whose end it reports stays stored until it is
 	// taken. While Record fails or blocks, no further messages are worked on, and

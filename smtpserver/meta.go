@@ -79,11 +79,18 @@ func (s *reception) claim(remote, local netip.AddrPort) map[string]string {
 		}
 	}
 	s.pub.Remote = remote
+	if !remote.IsValid() {
+		s.via[1] = unknownClient // and not who speaks for it
+	}
 	if local.IsValid() {
 		s.pub.Local = local
 	}
 	return meta
 }
+
+// unknownClient stands for the address of a client of which PROXY or XCLIENT says
+// that it is not known.
+const unknownClient = "unknown"
 
 // endpoint is one end of the connection, ip:port where it has such.
 func endpoint(ap netip.AddrPort, name string) string {
@@ -151,11 +158,13 @@ func (tx *transaction) refusedRecipients(command string) []string {
 	if path := pathOf([]byte(command), "RCPT", "TO:"); path != nil {
 		return []string{strings.Trim(string(path[:pathLength(path)]), "<>")}
 	}
-	rcpts := make([]string, len(tx.env.Recipients))
-	for i, r := range tx.env.Recipients {
-		rcpts[i] = r.Address
+	if len(tx.names) != len(tx.env.Recipients) { // LMTP asks for each of them
+		tx.names = make([]string, len(tx.env.Recipients))
+		for i, r := range tx.env.Recipients {
+			tx.names[i] = r.Address
+		}
 	}
-	return rcpts
+	return tx.names
 }
 
 // peer is the address of the client without its port.

@@ -99,6 +99,13 @@ func (r *reception) finish() {
 	}
 }
 
+// givenUp reports whether the transaction is one whose BDAT was refused: what
+// follows but BDAT belongs to another.
+func (r *reception) givenUp() bool {
+	tx := r.current()
+	return tx != nil && tx.content != nil && tx.content.refusal != nil
+}
+
 // contentReady says why content cannot come now.
 func (r *reception) contentReady(verb string) (tx *transaction, refused *reply) {
 	tx = r.current()

@@ -62,16 +62,8 @@ func (s *session) settle(meta map[string]string) {
 // claim takes another address of the client for its own; see [reception.claim].
 func (s *session) claim(remote, local netip.AddrPort) {
 	s.local, s.foreign = false, true
-	meta := s.reception.claim(remote, local)
-	if !remote.IsValid() {
-		s.via[1] = unknownClient // and not who speaks for it
-	}
-	s.settle(meta)
+	s.settle(s.reception.claim(remote, local))
 }
-
-// unknownClient stands for the address of a client of which PROXY or XCLIENT says
-// that it is not known.
-const unknownClient = "unknown"
 
 // hook is [reception.hook], during which replies are not held back for long.
 func (s *session) hook(name string, set bool, call func(ctx context.Context) error) error {
@@ -123,8 +115,8 @@ func (s *session) hello(verb, arg string) error {
 // Mail begins a transaction.
 func (s *session) Mail(from string, opts *smtp.MailOptions) (err error) {
 	defer s.contain("MAIL", &err)
-	if tx := s.current(); tx != nil && tx.content != nil && tx.content.refusal != nil {
-		s.finish() // its BDAT was refused: the client has given it up
+	if s.givenUp() {
+		s.finish()
 	}
 	env, size := envelope(opts)
 	size = max(size, s.announced)

@@ -72,5 +72,6 @@ var sessionSeeds = []sessionSeed{
 	{0x902, "LM1R0R1R3Dl0l1l2.M0R0B10Q"},
 	{0x800, "EM1R0Dl0.PM1R0Dl0.NNNN"},
 	{0x800, "EM1R0Dl0|l1!"},
+	{16, "EM1R0R1B80M0R0R1R2rM0R0R1R2B10Q"}, // MAIL behind a refused chunk
 	{0x800, "EM1R0Dl0s7"},
 }

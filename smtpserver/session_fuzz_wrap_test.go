@@ -18,6 +18,7 @@ import (
 func FuzzWrappedSession(f *testing.F) {
 	for _, seed := range sessionSeeds {
 		f.Add(seed.bits, []byte(seed.script))
+		f.Add(seed.bits|0x4000, []byte(seed.script))
 	}
 	f.Fuzz(func(t *testing.T, bits uint16, data []byte) {
 		defer watchForHang()()

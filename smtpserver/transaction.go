@@ -27,6 +27,7 @@ type transaction struct {
 	r       *reception
 	env     spool.Envelope
 	rcptTo  []string // the recipients as go-smtp knows them, in the order of env.Recipients
+	names   []string // the recipients' addresses, for records
 	size    int64    // announced at MAIL
 	content *content // nil before DATA or the first BDAT; &taken from then on
 	taken   content
@@ -180,6 +181,9 @@ func (tx *transaction) store(ctx context.Context, entries []*spool.Entry) (errs 
 			defer cancel()
 		}
 		errs = tx.q.Inject(ctx, opts.LMTP, entries...)
+		for i, err := range errs {
+			errs[i] = withCause(ctx, err)
+		}
 		tx.stored = errs == nil || opts.LMTP && slices.Contains(errs, nil)
 		return errs
 	}
@@ -188,13 +192,18 @@ func (tx *transaction) store(ctx context.Context, entries []*spool.Entry) (errs 
 		keep = tx.q.Keep
 	}
 	if err := keep(ctx, entries...); err != nil {
-		if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && cause != nil {
-			err = cause
-		}
-		return []error{err}
+		return []error{withCause(ctx, err)}
 	}
 	tx.stored = true
 	return nil
+}
+
+// withCause returns why ctx ended instead of an error that says only that it did.
+func withCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
+		return cause
+	}
+	return err
 }
 
 // revoke removes what was stored although the client was told to try again.

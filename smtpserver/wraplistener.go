@@ -189,6 +189,8 @@ func (d *hostDialogue) command(line []byte) []byte {
 		return nil
 	case d.s == nil:
 		return line
+	case d.verb == "MAIL" && d.s.givenUp():
+		return append(d.reset(true), line...) // go-smtp would keep the recipients
 	case d.verb == "DATA" && len(arg) == 0:
 		return d.reset(d.c.data(d.s.reception, d.answer))
 	case d.verb == "BDAT":
@@ -203,7 +205,7 @@ func (d *hostDialogue) reset(ended bool) []byte {
 		return nil
 	}
 	d.silent = true
-	return resetLine
+	return bytes.Clone(resetLine)
 }
 
 func (d *hostDialogue) answer(r *reply) {
