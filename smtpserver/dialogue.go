@@ -25,13 +25,14 @@ type dialogue struct {
 	own     bool   // that reply has the code that it is to have
 	counted bool   // among errors
 	behind  bool   // a MAIL or RCPT that was refused, see excused
+	several bool   // replies to this command may be still to come
 	errors  int
 }
 
 // greet opens the session in place of go-smtp's greeting.
 func (d *dialogue) greet([]byte) {
 	defer d.contain("connect")
-	d.verb, d.line = "", append(d.line[:0], "connect"...)
+	d.verb, d.line = "connect", append(d.line[:0], "connect"...)
 	switch err := d.open(); {
 	case errors.Is(err, errSilent): // there is nobody to talk to
 		d.c.fail()
@@ -100,6 +101,9 @@ func connectReply(err error) *reply {
 func (d *dialogue) contain(where string) {
 	if p := recover(); p != nil {
 		d.s.logPanic(where, p)
+		if tx := d.s.current(); tx != nil {
+			tx.rest() // else nobody would discard its content
+		}
 		d.answer(replyPanic)
 	}
 }
@@ -159,6 +163,8 @@ func (d *dialogue) precheck(text []byte) *reply {
 	switch {
 	case d.c.idleDrain():
 		return replyDraining
+	case foldPrefix(bytes.TrimLeft(text, " \t"), "BDAT") && (d.verb != "BDAT" || hasControl(text)):
+		return replyChunk // the next line may be content
 	case hasControl(text):
 		return replyControl
 	case d.verb == "" && d.unproxied && bytes.HasPrefix(text, []byte("PROXY ")):
@@ -209,12 +215,21 @@ func (d *dialogue) execute(line, arg []byte) []byte {
 		return rewritePostmaster(rewriteORcpt(line), d.s.opts.Hostname)
 	case "DATA":
 		if len(arg) == 0 {
-			return d.reset(d.c.data(d.s.reception, d.answer))
+			return d.content(func() bool { return d.c.data(d.s.reception, d.answer) })
 		}
 	case "BDAT":
-		return d.reset(d.c.bdat(d.s.reception, string(arg), d.answer))
+		return d.content(func() bool { return d.c.bdat(d.s.reception, string(arg), d.answer) })
 	}
 	return line
+}
+
+// content is a command that brings content, and may have several replies.
+func (d *dialogue) content(take func() (ended bool)) []byte {
+	d.several = true
+	ended := take()
+	d.several = false
+	d.limitErrors()
+	return d.reset(ended)
 }
 
 // reset is what go-smtp is to see of a command that was carried out here.
@@ -300,7 +315,7 @@ func (d *dialogue) excused(code int) bool {
 
 // end says why reading ended, if there may be somebody to hear it.
 func (d *dialogue) end(r *reply) {
-	d.line = d.line[:0] // what follows answers no command
+	d.verb, d.line = "", d.line[:0] // what follows answers no command
 	if r != nil {
 		d.answer(r)
 	}
@@ -314,17 +329,38 @@ func (d *dialogue) refusedCommand(code int, line []byte) {
 	}
 	d.counted = true // LMTP replies to each recipient
 	d.errors++
-	if limit := d.s.opts.Limits.Errors; limit > 0 && d.errors > limit && !d.c.lost() {
+	d.limitErrors()
+}
+
+// limitErrors ends the session if there were too many errors, behind the last
+// reply to a command: under LMTP a refusal may stand before the 250 to another
+// recipient.
+func (d *dialogue) limitErrors() {
+	if limit := d.s.opts.Limits.Errors; limit > 0 && d.errors > limit && !d.several && !d.c.lost() {
 		d.answer(replyErrors)
 	}
 }
 
-// commandForRecord returns a command without what may be secret.
+// commandForRecord returns a command without what may be secret: clients that do
+// not wait for replies send credentials and content as commands, behind an AUTH or
+// DATA that was refused.
 func commandForRecord(verb string, line []byte) string {
-	if verb == "AUTH" {
-		return verb
+	known := false
+	switch verb {
+	case "MAIL":
+		known = pathOf(line, verb, "FROM:") != nil
+	case "RCPT":
+		known = pathOf(line, verb, "TO:") != nil
+	case "HELO", "EHLO", "LHLO", "BDAT", "XCLIENT":
+		known = true
 	}
-	return oneLine(string(line), maxReply)
+	switch {
+	case len(line) == 0:
+		return ""
+	case known:
+		return oneLine(string(line), maxReply)
+	}
+	return verb
 }
 
 // refusedCommand logs and records a refusal.

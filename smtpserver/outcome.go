@@ -56,5 +56,21 @@ func (tx *transaction) perRecipient(entries []*spool.Entry, answers []*reply) []
 		replies[i] = of[rcpt.Address][0]
 		of[rcpt.Address] = of[rcpt.Address][1:]
 	}
+	closeBehind(replies)
 	return replies
+}
+
+// closeBehind lets the connection end only behind the last reply, if one says that
+// a message was stored: that one must be heard.
+func closeBehind(replies []*reply) {
+	stored := slices.ContainsFunc(replies, func(r *reply) bool { return r.code == 250 })
+	closes := slices.ContainsFunc(replies, func(r *reply) bool { return r.close })
+	if !stored || !closes {
+		return
+	}
+	for i, r := range replies {
+		c := *r
+		c.close = i == len(replies)-1
+		replies[i] = &c
+	}
 }

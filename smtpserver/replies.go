@@ -37,6 +37,7 @@ var (
 	replySenderUTF8           = &reply{code: 550, enhanced: [3]int{5, 6, 7}, text: "Sender address needs SMTPUTF8"}
 	replyRecipientUTF8        = &reply{code: 553, enhanced: [3]int{5, 6, 7}, text: "Recipient address needs SMTPUTF8"}
 	replyORcpt                = &reply{code: 501, enhanced: [3]int{5, 5, 4}, text: "Malformed ORCPT"}
+	replyEnvID                = &reply{code: 501, enhanced: [3]int{5, 5, 4}, text: "ENVID is too long"}
 	replyCommandLine          = &reply{code: 500, enhanced: [3]int{5, 5, 2}, text: "Command line too long, closing connection", close: true}
 	replyControl              = &reply{code: 500, enhanced: [3]int{5, 5, 2}, text: "Control characters are not allowed in commands"}
 	replyUnknown              = &reply{code: 500, enhanced: [3]int{5, 5, 1}, text: "Command not recognized"}

@@ -18,6 +18,9 @@ const maxPath = 64 + 1 + maxDomain
 // maxDomain bounds the name that a client gives itself: RFC 5321, section 4.5.3.1.2.
 const maxDomain = 255
 
+// maxParameter bounds ORCPT and ENVID, which are kept: RFC 3461 wants less.
+const maxParameter = 1 << 10
+
 // A session is one connection of a Listener, as go-smtp sees it. Its methods run
 // on the goroutine of the connection.
 type session struct {
@@ -152,6 +155,8 @@ func (s *session) mayBegin(env *spool.Envelope, size int64) error {
 		return replyHello
 	case s.current() != nil:
 		return replyNested
+	case len(env.EnvID) > maxParameter:
+		return replyEnvID
 	case s.opts.TLS.Require && s.pub.TLS == nil:
 		return replyNeedTLS
 	case s.opts.Auth.Require && s.pub.AuthnID == "":
@@ -191,7 +196,7 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) (err error) {
 		return s.refuse(replyRecipientUTF8)
 	case !ok || rcpt.Address == "":
 		return s.refuse(replyRecipient)
-	case !validText(rcpt.ORcpt, true):
+	case len(rcpt.ORcpt) > maxParameter || !validText(rcpt.ORcpt, true):
 		return s.refuse(replyORcpt)
 	}
 	err = s.hook("Rcpt", s.opts.Hooks.Rcpt != nil, func(ctx context.Context) error {

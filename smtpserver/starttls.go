@@ -59,12 +59,15 @@ func (d *dialogue) handshake() (err error) {
 		}
 	}()
 	t := tls.Server(c.lower, d.s.opts.TLS.Config)
-	ctx := c.ctx
-	if limit := c.limits.ClientTimeout; limit > 0 {
+	ctx, limit := c.ctx, c.limits.ClientTimeout
+	if err := c.armOnce(limit); err != nil {
+		return errSilent // it would be said in clear
+	}
+	if limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
-		c.raw.SetDeadline(time.Now().Add(limit))
+		c.raw.SetWriteDeadline(time.Now().Add(limit))
 		defer c.disarm()
 	}
 	if err := t.HandshakeContext(ctx); err != nil {

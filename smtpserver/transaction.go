@@ -162,12 +162,12 @@ func (tx *transaction) overdue() {
 	if !tx.decision.CompareAndSwap(undecided, overdue) {
 		return
 	}
-	tx.r.logger.Error("smtp message took too long to store", "timeout", tx.r.opts.Limits.ProcessingTimeout, "grace", tx.r.grace)
 	replies := 1
 	if tx.r.opts.LMTP {
 		replies = len(tx.env.Recipients)
 	}
 	tx.r.link.cutOff(replyProcessing, replies)
+	tx.r.logger.Error("smtp message took too long to store", "timeout", tx.r.opts.Limits.ProcessingTimeout, "grace", tx.r.grace)
 }
 
 // store makes the entries durable: all or none, but under LMTP without

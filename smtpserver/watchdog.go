@@ -20,6 +20,7 @@ type watchdog struct {
 		timer   *time.Timer
 		fires   time.Time // when timer does; zero: it does not
 		stopped bool
+		barking chan struct{} // closed when tx was answered for; nil: it is not being
 
 		ctx    context.Context // for all messages until one takes too long
 		cancel context.CancelCauseFunc
@@ -45,10 +46,16 @@ func (w *watchdog) watch(tx *transaction) context.Context {
 	return w.mu.ctx
 }
 
+// unwatch is behind the work. If the client is being answered for it, it waits for
+// that: the answer must not come upon what follows.
 func (w *watchdog) unwatch() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.mu.tx = nil
+	barking := w.mu.barking
+	w.mu.tx, w.mu.barking = nil, nil
+	w.mu.Unlock()
+	if barking != nil {
+		<-barking
+	}
 }
 
 // stop is for the end of the connection.
@@ -79,29 +86,31 @@ func (w *watchdog) armLocked() {
 }
 
 func (w *watchdog) fire() {
-	if tx := w.overdue(); tx != nil {
+	if tx, barking := w.overdue(); tx != nil {
+		defer close(barking)
 		tx.overdue()
 	}
 }
 
-// overdue does what is due, and returns the transaction that must be answered for.
-func (w *watchdog) overdue() *transaction {
+// overdue does what is due, and returns the transaction that must be answered for,
+// and what to close behind that.
+func (w *watchdog) overdue() (*transaction, chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.mu.fires = time.Time{}
 	tx := w.mu.tx
 	switch {
 	case tx == nil:
-		return nil
+		return nil, nil
 	case time.Now().Before(w.mu.due):
 	case !w.mu.barked:
 		w.mu.barked = true
 		w.mu.cancel(context.DeadlineExceeded)
 		w.mu.due = w.mu.due.Add(tx.r.grace)
 	default:
-		w.mu.tx = nil
-		return tx
+		w.mu.tx, w.mu.barking = nil, make(chan struct{})
+		return tx, w.mu.barking
 	}
 	w.armLocked()
-	return nil
+	return nil, nil
 }
