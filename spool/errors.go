@@ -27,6 +27,7 @@ var (
 	// too, by errors.Is, and say more.
 	ErrFull = errors.New("spool: no space")
 	// ErrQuota: the quota of the spool is used up, whatever room its disk has.
+	// Only units that do nothing but insert are refused for it.
 	ErrQuota error = fullError("spool: quota used up")
 	// ErrNoInodes: the file system has room, but none for further files.
 	ErrNoInodes error = fullError("spool: no inodes")

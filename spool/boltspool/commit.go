@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -210,27 +211,57 @@ func (s *Spool) commitGroup(reqs []*request) {
 			refuseAll(reqs, s.fail(err))
 			return
 		}
-		if refuse != nil {
+		if refuse.growth != nil {
 			refuseAll(reqs, passing)
 			return
 		}
-		refuse = passing
+		refuse.growth = passing
 	}
 }
 
-// refuseGrowth returns the error for units that need space, if there is none.
-func (s *Spool) refuseGrowth(reqs []*request) error {
+// A refusal is why units of a group are refused for want of space.
+type refusal struct {
+	fresh  error // new mail, which must leave the reserve free
+	growth error // all that needs new space, because there was none
+}
+
+func (r refusal) of(u *unit) error {
+	switch {
+	case !u.grows:
+		return nil
+	case r.growth != nil:
+		return r.growth
+	case u.fresh:
+		return r.fresh
+	}
+	return nil
+}
+
+// refuseGrowth returns what is refused because the reserve is not free: new mail.
+// What ends or changes a stored message may use the reserve with all that
+// belongs to it, a notice for instance: else a full spool could not empty itself.
+func (s *Spool) refuseGrowth(reqs []*request) (r refusal) {
 	if s.short(shortBytes | shortInodes) {
 		s.probeSpace() // a full spool that is busy is never idle
 	}
+	if !grows(reqs) {
+		return r
+	}
+	r.fresh = s.checkSpace()
+	if s.indexFile.unsupported {
+		r.growth = r.fresh // nothing is allocated ahead for updates and removes: the reserve is all they have
+	}
+	return r
+}
+
+// grows reports whether there are units that need new space.
+func grows(reqs []*request) bool {
 	for _, r := range reqs {
-		for i := range r.units {
-			if r.units[i].grows {
-				return s.checkSpace()
-			}
+		if slices.ContainsFunc(r.units, func(u unit) bool { return u.grows }) {
+			return true
 		}
 	}
-	return nil
+	return false
 }
 
 // refuseAll sets the error of every unit that was valid in itself. What was

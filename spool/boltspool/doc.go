@@ -22,7 +22,8 @@
 // spool.ErrFull. So is a new message while less than Options.Reserve is free,
 // or with spool.ErrNoInodes or spool.ErrQuota, which are kinds of it, for want
 // of Options.ReserveInodes or beyond Options.Quota; updates and removes then
-// still succeed, on space that was allocated ahead. These states end by
+// still succeed, on space that was allocated ahead, and what one unit inserts
+// beside them, as long as there is any space at all. These states end by
 // themselves. Every other failed write, every failed sync and
 // every failed commit of the index is final: spool.ErrFailed, until the spool is
 // opened again, which finds out what is really there.

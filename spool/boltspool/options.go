@@ -29,8 +29,8 @@ type Options struct {
 	MaxMessageSize int64
 
 	// Reserve is how many bytes of the file system are left free for updates
-	// and removes. With less than that, new messages are answered with
-	// spool.ErrFull. It must be smaller than the file system. Negative: none.
+	// and removes, and for what one unit inserts beside them. With less than
+	// that, new messages are answered with spool.ErrFull, and so is Create. It must be smaller than the file system. Negative: none.
 	// Defaults to 64 MiB.
 	Reserve int64
 
@@ -46,8 +46,8 @@ type Options struct {
 	// (envelope, metadata, header). A new message that goes beyond is answered
 	// with spool.ErrQuota, or spool.ErrTooLarge if it is larger than the quota
 	// itself. The quota then counts as used up until a sixteenth of it is free.
-	// What handlers do with stored messages is never refused for it, and may go
-	// beyond. Files take more than what is counted: a segment stays until none of
+	// Only units that do nothing but insert are refused for it: what handlers do
+	// with stored messages may go beyond. Files take more than what is counted: a segment stays until none of
 	// its bodies is needed, and index.db never shrinks; Reserve protects the disk.
 	// Negative: none. Defaults to none.
 	Quota int64

@@ -107,6 +107,75 @@ func TestShortages(t *testing.T) {
 	}
 }
 
+// TestReserveOfStored: while the reserve is not free, what ends or changes a
+// stored message is stored with all that belongs to it. If there is no space at
+// all that is refused too, and updates and removes still are not.
+func TestReserveOfStored(t *testing.T) {
+	fsys := newFaultFS()
+	s := newTest(t, &Options{fs: fsys})
+	bounced, rebound, other := storeOne(t, s, noise(100)), storeOne(t, s, noise(100)), storeOne(t, s, noise(100))
+	stage := func() *writer {
+		w, err := s.Create(t.Context(), 0)
+		if err == nil {
+			_, err = w.Write(noise(2000))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { w.Abort() })
+		return w.(*writer)
+	}
+	first, second, third, fourth := stage(), stage(), stage(), stage()
+	fsys.setFree(1)
+	awaitHealth(t, s, spool.ErrFull)
+
+	signed := rebound.Clone()
+	signed.Body = second.ID()
+	notice := spool.Change{Op: spool.Insert, Entry: testEntry(first.ID()), Stage: first, Keep: true}
+	if errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Remove, Entry: bounced}, notice},
+		spool.Unit{{Op: spool.Update, Entry: signed, Stage: second, Keep: true}}); errs != nil {
+		t.Errorf("a bounce with its notice, and new content: %v", errs)
+	}
+
+	fsys.armKind("write", syscall.ENOSPC)
+	notice2 := spool.Change{Op: spool.Insert, Entry: testEntry(third.ID()), Stage: third}
+	fresh := spool.Change{Op: spool.Insert, Entry: testEntry(fourth.ID()), Stage: fourth}
+	next := other.Clone()
+	next.Attempts++
+	errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Remove, Entry: notice.Entry}, notice2}, spool.Unit{fresh},
+		spool.Unit{{Op: spool.Update, Entry: next, Keep: true}})
+	if len(errs) != 3 || !errors.Is(errs[0], spool.ErrFull) || !errors.Is(errs[1], spool.ErrFull) || errs[2] != nil {
+		t.Errorf("without any space: %v, want ErrFull for the first two units and nil for the update", errs)
+	}
+	if fsys.fired() == "" {
+		t.Error("no write found the disk full")
+	}
+	if errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Remove, Entry: notice.Entry}, notice2}); errs != nil {
+		t.Errorf("the same unit again: %v", errs)
+	}
+}
+
+// TestReserveWithoutAllocation: where nothing can be allocated ahead, the
+// reserve is kept for updates and removes alone.
+func TestReserveWithoutAllocation(t *testing.T) {
+	fsys := newFaultFS()
+	s := newTest(t, &Options{fs: fsys})
+	bounced, other := storeOne(t, s, noise(100)), storeOne(t, s, noise(100))
+	w, err := s.Create(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	s.indexFile.unsupported = true
+	fsys.setFree(1)
+	awaitHealth(t, s, spool.ErrFull)
+	unit := spool.Unit{{Op: spool.Remove, Entry: bounced}, {Op: spool.Insert, Entry: testEntry(w.ID()), Stage: w}}
+	errs := s.Apply(t.Context(), unit, spool.Unit{{Op: spool.Remove, Entry: other}})
+	if len(errs) != 2 || !errors.Is(errs[0], spool.ErrFull) || errs[1] != nil {
+		t.Errorf("got %v, want ErrFull for the insert and nil for the removal", errs)
+	}
+}
+
 // TestShortagesTogether: Health names the next one when the first has ended.
 func TestShortagesTogether(t *testing.T) {
 	fsys := newFaultFS()

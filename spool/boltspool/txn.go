@@ -57,7 +57,7 @@ type bodyRef struct {
 
 // tryGroup commits all units but those that are refused or fail by themselves.
 // After an error nothing was committed that is known of.
-func (s *Spool) tryGroup(reqs []*request, refuse error) (err error) {
+func (s *Spool) tryGroup(reqs []*request, refuse refusal) (err error) {
 	tx, err := s.db.Begin(true)
 	if err != nil {
 		return err
@@ -92,15 +92,14 @@ func rollback(tx *bbolt.Tx) {
 	_ = tx.Rollback()
 }
 
-func (t *txn) run(reqs []*request, refuse error) error {
+func (t *txn) run(reqs []*request, refuse refusal) error {
 	for _, r := range reqs {
 		for i := range r.units {
 			u := &r.units[i]
 			if u.err = u.invalid; u.err != nil {
 				continue
 			}
-			if u.grows && refuse != nil {
-				u.err = refuse
+			if u.err = refuse.of(u); u.err != nil {
 				continue
 			}
 			var refs refs
