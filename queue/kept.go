@@ -100,12 +100,16 @@ func (b *keptBody) open(ctx context.Context) (spool.Body, error) {
 
 // inserts is the unit that stores the body. It has clones, because the entries
 // themselves belong to their jobs.
+//
+// It removes an entry that there never was, which does nothing but tell a spool
+// that this is no new mail: its quota and its reserve of space are there to turn
+// that away, and not what was accepted before it ran short.
 func (b *keptBody) inserts() spool.Unit {
-	unit := make(spool.Unit, len(b.alive))
-	for i, e := range b.alive {
-		unit[i] = spool.Change{Op: spool.Insert, Entry: e.Clone(), Stage: b.writer, Keep: true}
+	unit := make(spool.Unit, 0, len(b.alive)+1)
+	for _, e := range b.alive {
+		unit = append(unit, spool.Change{Op: spool.Insert, Entry: e.Clone(), Stage: b.writer, Keep: true})
 	}
-	return unit
+	return append(unit, spool.Change{Op: spool.Remove, Entry: &spool.Entry{ID: spool.NewID()}})
 }
 
 // revise is adopt for those that do not hold the lock.

@@ -31,8 +31,14 @@ type boltHost struct {
 
 func startBolt(t *testing.T, dir string, inject queue.Handler) *boltHost {
 	t.Helper()
+	return startBoltWithin(t, dir, 0, inject)
+}
+
+// startBoltWithin is startBolt with a quota.
+func startBoltWithin(t *testing.T, dir string, quota int64, inject queue.Handler) *boltHost {
+	t.Helper()
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	sp, err := boltspool.Open(dir, &boltspool.Options{Logger: logger})
+	sp, err := boltspool.Open(dir, &boltspool.Options{Logger: logger, Quota: quota})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,6 +218,41 @@ func TestKeepOnBoltspool(t *testing.T) {
 			t.Errorf("Run: %v", err)
 		}
 	})
+}
+
+// What was accepted before the quota was used up is stored at a stop.
+func TestKeepBeyondQuota(t *testing.T) {
+	t.Parallel()
+	const quota, size = 100_000, 20_000
+	dir := filepath.Join(t.TempDir(), "spool")
+	h := startBoltWithin(t, dir, quota, func(ctx context.Context, _ *queue.Message) error { <-ctx.Done(); return nil })
+	h.awaitRun()
+	const kept = 3
+	for range kept {
+		h.keep(size, "a@example.com")
+	}
+	if st := h.sched.Stats(); st.Kept != kept {
+		t.Fatalf("%d messages are kept, want %d", st.Kept, kept)
+	}
+	stored := 0
+	for {
+		_, err := h.sched.Submit(t.Context(), toOne("b@example.com"), nil, strings.NewReader("Subject: test\r\n\r\n"+strings.Repeat("x", size)))
+		if errors.Is(err, spool.ErrQuota) {
+			break
+		}
+		if err != nil || stored > quota/size {
+			t.Fatalf("after %d messages: %v, want ErrQuota", stored, err)
+		}
+		stored++
+	}
+	if err := h.close(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	h = startBoltWithin(t, dir, quota, func(_ context.Context, m *queue.Message) error { return content(m) })
+	h.await(queue.Delivery, kept+stored)
+	if err := h.close(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
 }
 
 // A stop in the midst of many sessions loses nothing that was accepted.

@@ -85,6 +85,35 @@ func TestKeepHandOverAfterStop(t *testing.T) {
 	})
 }
 
+// A spool that has room again by the time of a stop is asked once more within
+// it, however short the stop is and however long the spool was full.
+func TestKeepStopSoonAfterFull(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		handler Handler
+	}{
+		{"a job waits", func(context.Context, *Message) error { return errors.New("down") }},
+		{"no job waits", func(ctx context.Context, _ *Message) error { <-ctx.Done(); return nil }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := startKept(t, tt.handler, setup{opts: Options{StopTimeout: 2 * time.Second,
+					Configure: func(string) Config { return Config{Concurrency: 1} }}})
+				first, _ := w.keep("a@example.com")
+				second, _ := w.keep("b@example.com")
+				w.sp.SetFull(true)
+				first.HandOver()
+				second.HandOver()
+				time.Sleep(time.Minute + 500*time.Millisecond)
+				w.sp.SetFull(false)
+				if err := w.shutdown(); err != nil || w.ledger.insertions() != 2 {
+					t.Errorf("Run: %v, %d messages stored; want nil and 2", err, w.ledger.insertions())
+				}
+			})
+		})
+	}
+}
+
 // Run says how many messages it could not store, and why.
 func TestKeepNotSaved(t *testing.T) {
 	tests := []struct {

@@ -130,11 +130,19 @@ func (s *Scheduler) forgetKept(b *keptBody) {
 	}
 }
 
+// shortestSave is waited after the first attempt to store that failed.
+const shortestSave = 10 * time.Millisecond
+
+// longestSave is the most that is waited between two attempts: so little that a
+// stop has time for some.
+func (s *Scheduler) longestSave() time.Duration {
+	return max(min(s.opts.StopTimeout/4, 5*time.Second), shortestSave)
+}
+
 // save is saveOnce until it succeeded, the spool failed for good, or the
 // scheduler gives up.
 func (s *Scheduler) save(b *keptBody) error {
-	const longest = 5 * time.Second
-	for delay := 10 * time.Millisecond; ; delay = min(2*delay, longest) {
+	for delay := shortestSave; ; delay = min(2*delay, s.longestSave()) {
 		err := s.saveOnce(s.hard, b)
 		if err == nil {
 			return nil
@@ -218,12 +226,11 @@ func (s *Scheduler) startSaving(b *keptBody) {
 
 // saveWaiting runs as a task, one at a time.
 func (s *Scheduler) saveWaiting() {
-	const shortest, longest = 10 * time.Millisecond, 5 * time.Second
-	delay := shortest
+	delay := shortestSave
 	for bodies := s.kept.next(); len(bodies) > 0; bodies = s.kept.next() {
 		err := s.saveOnce(s.hard, bodies...)
 		if err == nil {
-			delay = shortest
+			delay = shortestSave
 			continue
 		}
 		if s.fatal(err) != nil {
@@ -235,7 +242,7 @@ func (s *Scheduler) saveWaiting() {
 			s.kept.end()
 			return
 		}
-		delay = min(2*delay, longest)
+		delay = min(2*delay, s.longestSave())
 	}
 }
 
