@@ -30,7 +30,6 @@ func (d *dialogue) proxied() error {
 		d.unproxied = true
 	case !h.local:
 		d.s.claim(h.source, h.dest)
-		d.s.trusted = h.source.Addr()
 	}
 	d.c.setLower(lower)
 	return nil
@@ -48,9 +47,9 @@ func (c *conn) readProxied(require bool) (net.Conn, proxied, error) {
 	return readProxyHeader(c.raw)
 }
 
-// mayClaim reports whether XCLIENT is believed: from the other end of the
-// connection or, behind a proxy, from the client of that.
-func (s *session) mayClaim() bool { return contains(s.l.opts.Proxy.XClient, s.trusted) }
+// mayClaim reports whether XCLIENT is believed. What was claimed counts here too:
+// the commands of a client that a proxy has named are passed on by it.
+func (s *session) mayClaim() bool { return contains(s.l.opts.Proxy.XClient, s.pub.Remote.Addr()) }
 
 func contains(networks []netip.Prefix, ip netip.Addr) bool {
 	ip = ip.WithZone("")

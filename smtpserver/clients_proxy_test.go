@@ -30,7 +30,7 @@ var proxiedClients = []outsideClient{
 	usesXClient(swaksBehind("swaks, XCLIENT", xclientFlags("192.0.2.7"), "--xclient-destaddr", "192.0.2.1", "--xclient-destport", "25"), claimedFrom, claimedVia),
 	usesXClient(swaksBehind("swaks, XCLIENT, IPv6", xclientFlags("IPV6:2001:db8::7"), "--xclient-destaddr", "IPV6:2001:db8::1", "--xclient-destport", "25"), claimedFrom6, claimedVia6),
 	usesXClient(under(byStartTLS, swaksBehind("swaks, STARTTLS, XCLIENT", xclientFlags("192.0.2.7"))), claimedFrom, ""),
-	usesXClient(swaksBehind("swaks, XCLIENT in two parts, pipelining", xclientFlags("192.0.2.7"), "--xclient-delim", "--xclient-name", "client.example.net", "--pipeline"), claimedFrom, ""),
+	usesXClient(swaksBehind("swaks, XCLIENT in two parts, pipelining", []string{"--xclient-name", "client.example.net", "--xclient-delim"}, append(xclientFlags("192.0.2.7"), "--pipeline")...), claimedFrom, ""),
 	usesXClient(outsideClient{name: "swaks, XCLIENT with LOGIN", tools: swaksTools, user: "sender",
 		send: swaks("--xclient-addr", "198.51.100.7", "--xclient-port", "4711", "--xclient-login", "sender")}, "198.51.100.7:4711", ""),
 }

@@ -39,14 +39,6 @@
 //
 // # Metadata
 //
-// Each message has reception_protocol (ESMTP or LMTP), received_from and
-// received_via (ip:port), hostname, ehlo_domain and session_id; where they
-// apply authn_id, authz_id, tls_cipher, tls_protocol_version,
-// tls_peer_subject_name, and orig_received_from and orig_received_via for a client
-// whose address came by PROXY or XCLIENT; and what overrides and hooks set.
-//
-// # Metadata
-//
 // Each message has what is known of its reception: reception_protocol (ESMTP or
 // LMTP), received_from and received_via (the ends of the connection, ip:port),
 // hostname, ehlo_domain and session_id; authn_id and authz_id behind AUTH;

@@ -322,7 +322,8 @@ type Proxy struct {
 
 	// XClient are the networks whose XCLIENT command is offered and believed, as
 	// Postfix defines it; with PROXY, as the header says. It begins a new session,
-	// with a greeting, for the client that it names. Its LOGIN counts as
+	// with a greeting, for the client that it names, which may use XCLIENT itself
+	// only if its address is in these networks too. Its LOGIN counts as
 	// authentication. A certificate on the connection does not: it is that of who
 	// speaks for the client.
 	// Defaults to nobody.

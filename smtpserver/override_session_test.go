@@ -81,7 +81,7 @@ func TestOverrideEffects(t *testing.T) {
 			// The client is at 192.0.2.1, and at 192.0.2.2 it is another.
 			tt.set.Remote = netip.MustParsePrefix("192.0.2.1/32")
 			opts := Options{
-				DeferredQueue: true, Overrides: []Override{tt.set}, RelayHosts: prefixes("192.0.2.0/24"), Proxy: mayXClient, Auth: passwords,
+				DeferredQueue: true, Overrides: []Override{tt.set}, RelayHosts: prefixes("192.0.2.0/24"), Proxy: chainXClient, Auth: passwords,
 				TLS: TLS{Config: &tls.Config{Certificates: []tls.Certificate{cert}}},
 			}
 			h := serve(t, &opts)

@@ -28,13 +28,12 @@ type session struct {
 	l             *Listener
 	c             *conn
 	d             *dialogue
-	local         bool       // connected by other means than IP
-	foreign       bool       // the address was claimed for it
-	trusted       netip.Addr // who may claim another by XCLIENT
-	claimed       xclient    // by XCLIENT
-	authenticated bool       // by AUTH itself
-	announced     int64      // SIZE of MAIL, if it is more than go-smtp can read
-	messages      int        // transactions begun
+	local         bool    // connected by other means than IP
+	foreign       bool    // the address was claimed for it
+	claimed       xclient // by XCLIENT
+	authenticated bool    // by AUTH itself
+	announced     int64   // SIZE of MAIL, if it is more than go-smtp can read
+	messages      int     // transactions begun
 }
 
 func newSession(l *Listener, c *conn, d *dialogue) *session {
@@ -46,7 +45,6 @@ func newSession(l *Listener, c *conn, d *dialogue) *session {
 		Remote: addrPort(raw.RemoteAddr()),
 		Local:  addrPort(raw.LocalAddr()),
 	}
-	s.trusted = s.pub.Remote.Addr()
 	s.settle(nil)
 	return s
 }

@@ -15,6 +15,9 @@ import (
 // mayXClient believes XCLIENT of who connects to a test.
 var mayXClient = Proxy{XClient: []netip.Prefix{loopbackNet}}
 
+// chainXClient believes such clients in turn.
+var chainXClient = Proxy{XClient: prefixes("127.0.0.0/8", "192.0.2.0/24")}
+
 // talksXClient: XCLIENT as XCLIENT_README of Postfix has it.
 var talksXClient = []talk{
 	{name: "offered to who may use it", opts: Options{DeferredQueue: true, Proxy: mayXClient}, lines: `
@@ -25,7 +28,25 @@ var talksXClient = []talk{
 		S: 220 mx\.example\.com ESMTP
 		C: EHLO other.example
 		S: 250
-		+: \n250[- ]XCLIENT `},
+		-: XCLIENT `},
+	{name: "not lent to the client", opts: Options{DeferredQueue: true, Proxy: mayXClient, RelayHosts: prefixes("198.51.100.0/24")}, lines: `
+		C: XCLIENT ADDR=192.0.2.1
+		S: 220
+		C: XCLIENT ADDR=198.51.100.1
+		S: 550 5\.7\.1
+		C: XCLIENT LOGIN=someone
+		S: 550 5\.7\.1
+		C: EHLO client.example
+		S: 250
+		C: MAIL FROM:<a@sender.example>
+		C: RCPT TO:<b@one.example>
+		S: 250
+		S: 550 5\.7\.1`},
+	{name: "not lent to an unknown client", opts: Options{DeferredQueue: true, Proxy: mayXClient}, lines: `
+		C: XCLIENT ADDR=[UNAVAILABLE]
+		S: 220
+		C: XCLIENT LOGIN=someone
+		S: 550 5\.7\.1`},
 	{name: "not offered to others", opts: Options{DeferredQueue: true, Proxy: Proxy{XClient: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}, lines: `
 		C: EHLO client.example
 		S: 250
@@ -83,7 +104,7 @@ var talksXClient = []talk{
 		S: 235
 		C: XCLIENT ADDR=192.0.2.1
 		S: 503 5\.5\.1`},
-	{name: "behind AUTH of a client without LOGIN", opts: Options{DeferredQueue: true, Proxy: mayXClient, Auth: passwords}, lines: `
+	{name: "behind AUTH of a client without LOGIN", opts: Options{DeferredQueue: true, Proxy: chainXClient, Auth: passwords}, lines: `
 		C: XCLIENT ADDR=192.0.2.1 LOGIN=[UNAVAILABLE]
 		S: 220
 		C: EHLO client.example
@@ -175,7 +196,7 @@ func TestXClientMessage(t *testing.T) {
 		{"all at once", []string{all}, map[string]string{
 			"received_from": "192.0.2.1:12345", "received_via": "198.51.100.2:25", "ehlo_domain": "spike", "authn_id": "some@one", "authz_id": "some@one", "customer": "one",
 		}, "Received: from spike ([192.0.2.1])\r\n\tby mx.example.com with ESMTPA id"},
-		{"one after another", []string{"XCLIENT LOGIN=user", "XCLIENT ADDR=IPV6:2001:db8::1 PORT=1", "XCLIENT HELO=spike", "XCLIENT PROTO=SMTP"}, map[string]string{
+		{"one after another", []string{"XCLIENT LOGIN=user", "XCLIENT HELO=spike", "XCLIENT PROTO=SMTP", "XCLIENT ADDR=IPV6:2001:db8::1 PORT=1"}, map[string]string{
 			"received_from": "[2001:db8::1]:1", "ehlo_domain": "spike", "authn_id": "user", "customer": "",
 		}, "Received: from spike ([IPv6:2001:db8::1])\r\n\tby mx.example.com with SMTP id"},
 		{"not known", []string{"XCLIENT ADDR=[UNAVAILABLE] LOGIN=user HELO=[UNAVAILABLE] PROTO=[UNAVAILABLE]"}, map[string]string{
@@ -186,7 +207,7 @@ func TestXClientMessage(t *testing.T) {
 		}, "Received: from client.example ([192.0.2.1])\r\n\tby mx.example.com with ESMTP id"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := serve(t, &Options{DeferredQueue: true, Proxy: mayXClient, RelayHosts: prefixes("192.0.2.0/24", "2001:db8::/32"), Overrides: []Override{
+			h := serve(t, &Options{DeferredQueue: true, Proxy: chainXClient, RelayHosts: prefixes("192.0.2.0/24", "2001:db8::/32"), Overrides: []Override{
 				{Remote: netip.MustParsePrefix("192.0.2.1/32"), Meta: map[string]string{"customer": "one"}},
 			}})
 			c := h.greeted()
@@ -219,7 +240,7 @@ func TestXClientMessage(t *testing.T) {
 // TestXClientConnects: the client is asked in anew, by its own rules.
 func TestXClientConnects(t *testing.T) {
 	seen := make(chan string, 10)
-	h := serve(t, &Options{DeferredQueue: true, Proxy: mayXClient,
+	h := serve(t, &Options{DeferredQueue: true, Proxy: chainXClient,
 		Limits: Limits{ConnectionsPerAddr: 2},
 		Hooks: Hooks{Connect: func(_ context.Context, s *Session) error {
 			seen <- fmt.Sprint(s.Remote.Addr(), " ", s.Hello == "", " ", s.Meta["hook"] == "")
