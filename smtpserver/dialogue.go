@@ -271,6 +271,9 @@ func (d *dialogue) reply(line []byte) {
 	if final {
 		d.replied(code, line)
 	}
+	if code == 421 { // RFC 5321, section 3.8; go-smtp would go on
+		d.c.lastWord(d.welcomed)
+	}
 }
 
 func isHello(verb string) bool { return verb == "EHLO" || verb == "LHLO" || verb == "HELO" }

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/queue"
@@ -53,6 +55,44 @@ func TestRefusedInPart(t *testing.T) {
 			h.next()
 		})
 	}
+}
+
+// TestLongReplyToRecipient: a reply line is bounded whatever it is made of.
+func TestLongReplyToRecipient(t *testing.T) {
+	h := serve(t, &Options{LMTP: true})
+	h.setInject(func(context.Context, *queue.Message) error {
+		return queue.Reject(550, "5.1.1 %s", strings.Repeat("x", 600))
+	})
+	c := h.dial()
+	c.want("220")
+	c.cmd("LHLO client.example", "250")
+	label := strings.Repeat("d", 60)
+	got := c.data(plain, "a@"+label+"."+label+"."+label+".example")
+	if !strings.HasPrefix(got, "550 5.1.1 <a@"+label) || !strings.HasSuffix(got, "xxx\r\n") || len(got) > maxReply {
+		t.Errorf("%d octets: %q, want at most %d", len(got), got, maxReply)
+	}
+	c.cmd("NOOP", "250")
+}
+
+// A stalledSpool stores nothing, and says that its context was cancelled.
+type stalledSpool struct{ *spool.Memory }
+
+func (stalledSpool) Apply(ctx context.Context, units ...spool.Unit) []error {
+	<-ctx.Done()
+	return slices.Repeat([]error{context.Canceled}, len(units))
+}
+
+// TestInlineProcessingTimeout: the watchdog is no shutdown, whoever is first to
+// see that time is up.
+func TestInlineProcessingTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, ln := newHostOn(t, stalledSpool{spool.NewMemory()}, &Options{}), newPipeListener()
+		h.setInject(func(context.Context, *queue.Message) error { return queue.Hold("wait") })
+		h.serveOn(ln)
+		c := h.pipe(ln)
+		wantPrefix(t, c.data(plain, "a@example.org"), "451 4.4.5")
+		c.cmd("NOOP", "250")
+	})
 }
 
 // A hookedLog calls a function for each line.

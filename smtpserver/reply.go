@@ -16,6 +16,9 @@ import (
 // maxReply is the length of a reply line with its CRLF (RFC 5321, section 4.5.3.1.5).
 const maxReply = 512
 
+// maxReplyText is what of that is left for the text, behind the longest codes.
+const maxReplyText = maxReply - len("550 5.999.999 \r\n")
+
 // A reply is one reply to the client, and the error that carries it: 250 is an
 // error here only because go-smtp wants its text so.
 type reply struct {
@@ -49,6 +52,7 @@ func (r *reply) line() []byte {
 func (r *reply) to(addr string) *reply {
 	c := *r
 	c.text = "<" + oneLine(addr, maxPath) + "> " + r.text
+	c.text = c.text[:min(len(c.text), maxReplyText)]
 	return &c
 }
 
