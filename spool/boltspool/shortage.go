@@ -39,7 +39,11 @@ func (s *Spool) short(of shortage) bool { return shortage(s.shortages.Load())&of
 
 // shortageError returns the error of the first of these shortages that holds.
 func (s *Spool) shortageError(of shortage) error {
-	of &= shortage(s.shortages.Load())
+	return s.explain(of & shortage(s.shortages.Load()))
+}
+
+// explain returns the error of the first of these shortages, nil without any.
+func (s *Spool) explain(of shortage) error {
 	for i := range shortages {
 		if of&shortages[i].is != 0 {
 			return fmt.Errorf("boltspool: %s: %w", s.dir, shortages[i].err)
@@ -116,7 +120,7 @@ func (s *Spool) foundFull(cause error) error {
 		kind = shortInodes
 	}
 	s.setShort(kind, true)
-	return fmt.Errorf("%w: %w", s.shortageError(kind), cause)
+	return fmt.Errorf("%w: %w", s.explain(kind), cause) // which may have ended already
 }
 
 // watchSpace notices that the disk fills up, or has room again, while nothing is

@@ -176,6 +176,23 @@ func TestReserveWithoutAllocation(t *testing.T) {
 	}
 }
 
+// TestShortageEndsAtOnce: a write that found no room says so, even if there is
+// room again before it answers.
+func TestShortageEndsAtOnce(t *testing.T) {
+	var s *Spool
+	s = newTest(t, &Options{Logger: slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		s.shortages.Store(0)
+		return len(p), nil
+	}), nil))})
+	if err := s.passing(noSpace(syscall.ENOSPC)); !errors.Is(err, spool.ErrFull) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("got %v, want ErrFull and its cause", err)
+	}
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
 // TestShortagesTogether: Health names the next one when the first has ended.
 func TestShortagesTogether(t *testing.T) {
 	fsys := newFaultFS()
