@@ -91,6 +91,29 @@ func TestInjectedCommand(t *testing.T) {
 	c.ended()
 }
 
+// TestStartTLSForgets: metadata that a hook made of commands in clear are gone,
+// those of the connection stay.
+func TestStartTLSForgets(t *testing.T) {
+	cert, pool := certificate(t)
+	h := serve(t, &Options{DeferredQueue: true, TLS: TLS{Config: &tls.Config{Certificates: []tls.Certificate{cert}}}, Hooks: Hooks{
+		Connect: func(_ context.Context, s *Session) error { s.Meta["connect"] = "kept"; return nil },
+		Hello: func(_ context.Context, s *Session) error {
+			s.Meta["connect"] += "!"
+			if s.Hello == "forged.example" {
+				s.Meta["tenant"] = "someone"
+			}
+			return nil
+		},
+	}})
+	c := h.dial()
+	c.want("220")
+	c.cmd("EHLO forged.example", "250")
+	c = c.startTLS(&tls.Config{RootCAs: pool, ServerName: "mx.example.com"})
+	c.cmd("EHLO secure.example", "250")
+	wantPrefix(t, c.data(plain, "a@b.example"), "250")
+	wantMeta(t, h.next(), map[string]string{"connect": "kept!", "tenant": ""})
+}
+
 func TestClientCertificate(t *testing.T) {
 	cert, pool := certificate(t)
 	cfg := &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.VerifyClientCertIfGiven}

@@ -271,3 +271,23 @@ func (h *host) onlyEntry() (e *spool.Entry) {
 	}
 	return e
 }
+
+// TestProxyTLSDrained: before implicit TLS nothing is said, not even goodbye.
+func TestProxyTLSDrained(t *testing.T) {
+	cert, _ := certificate(t)
+	for _, implicit := range []bool{false, true} {
+		h := newHost(t, &Options{DeferredQueue: true, Proxy: Proxy{From: []netip.Prefix{loopbackNet}},
+			TLS: TLS{Config: &tls.Config{Certificates: []tls.Certificate{cert}}, Implicit: implicit}})
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		c := newConn(h.l.tracker, addrConn{ours}, &h.l.opts.Limits)
+		d := &dialogue{c: c}
+		c.speaker, d.s = d, newSession(h.l, c, d)
+		c.drain()
+		if err := d.open(); errors.Is(err, errSilent) != implicit || errors.Is(err, errDraining) == implicit {
+			t.Errorf("implicit TLS %v: %v", implicit, err)
+		}
+		theirs.Close()
+		c.Close()
+	}
+}

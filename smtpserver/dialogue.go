@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"strconv"
 	"strings"
 )
@@ -48,17 +49,19 @@ func (d *dialogue) greet([]byte) {
 
 func (d *dialogue) welcome() {
 	d.welcomed = true
+	d.s.connected = maps.Clone(d.s.pub.Meta)
 	d.c.say([]byte("220 " + d.s.opts.Hostname + " " + d.s.opts.Banner + "\r\n"))
 }
 
 // open does what comes before the greeting.
 func (d *dialogue) open() error {
-	if err := d.proxied(); err != nil {
-		return err
-	}
+	err := d.proxied()
 	implicit := d.s.opts.TLS.Implicit
-	if implicit && d.refused != nil {
-		return errSilent // it would cost what the limit is to save
+	switch {
+	case implicit && (err != nil || d.refused != nil):
+		return errSilent // not in clear; and a handshake would cost what the limit is to save
+	case err != nil:
+		return err
 	}
 	if implicit {
 		if err := d.handshake(); err != nil {

@@ -19,7 +19,7 @@ import (
 type Options struct {
 	// Addr is where ListenAndServe listens: host:port, or the path of a Unix
 	// socket, "unix:/run/mail.sock" or "/run/mail.sock". A path must not exist
-	// yet. An address beyond loopback is refused unless RelayHosts, Auth or
+	// yet, and abstract sockets, which have no mode, are refused. An address beyond loopback is refused unless RelayHosts, Auth or
 	// client certificates say who is trusted.
 	// Defaults to 127.0.0.1:2525.
 	Addr string
@@ -114,7 +114,8 @@ type Options struct {
 // TLS configures transport security (RFC 3207, RFC 8314).
 type TLS struct {
 	// Config is the server's configuration. With it STARTTLS is offered, and a
-	// client whose certificate it verified is trusted (ClientAuth).
+	// client whose certificate it verified is trusted (ClientAuth, which needs
+	// ClientCAs: by the roots of the system everybody would be trusted).
 	// Defaults to nil: no TLS.
 	Config *tls.Config
 
@@ -164,7 +165,8 @@ type Hooks struct {
 	// Defaults to accepting.
 	Connect func(ctx context.Context, s *Session) error
 
-	// Hello runs at EHLO, HELO and LHLO, with s.Hello set.
+	// Hello runs at EHLO, HELO and LHLO, with s.Hello set. What it puts into s.Meta
+	// before STARTTLS is forgotten with the rest that was said in clear.
 	// Defaults to accepting.
 	Hello func(ctx context.Context, s *Session) error
 

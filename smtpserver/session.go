@@ -28,12 +28,13 @@ type session struct {
 	l             *Listener
 	c             *conn
 	d             *dialogue
-	local         bool    // connected by other means than IP
-	foreign       bool    // the address was claimed for it
-	claimed       xclient // by XCLIENT
-	authenticated bool    // by AUTH itself
-	announced     int64   // SIZE of MAIL, if it is more than go-smtp can read
-	messages      int     // transactions begun
+	local         bool              // connected by other means than IP
+	foreign       bool              // the address was claimed for it
+	claimed       xclient           // by XCLIENT
+	connected     map[string]string // pub.Meta as it was greeted with
+	authenticated bool              // by AUTH itself
+	announced     int64             // SIZE of MAIL, if it is more than go-smtp can read
+	messages      int               // transactions begun
 }
 
 func newSession(l *Listener, c *conn, d *dialogue) *session {

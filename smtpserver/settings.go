@@ -100,7 +100,10 @@ func checkAddr(o *Options) error {
 	if o.Addr == "" {
 		o.Addr = defaultAddr
 	}
-	if _, ok := unixPath(o.Addr); ok {
+	if path, ok := unixPath(o.Addr); ok {
+		if path == "" || path[0] == '@' {
+			return fmt.Errorf("smtpserver: Options.Addr %q: want the path of a Unix socket: its mode says who may connect", o.Addr)
+		}
 		return nil
 	}
 	host, _, err := net.SplitHostPort(o.Addr)
@@ -154,6 +157,9 @@ func checkTLS(o *Options) error {
 		return errors.New("smtpserver: Options.TLS.Implicit and Require need Options.TLS.Config")
 	case c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil:
 		return errors.New("smtpserver: Options.TLS.Config has no certificate: set Certificates or GetCertificate")
+	case verifiesClients(c) && c.ClientCAs == nil && c.VerifyConnection == nil && c.VerifyPeerCertificate == nil && c.GetConfigForClient == nil:
+		return errors.New("smtpserver: Options.TLS.Config verifies clients by the roots of the system, " +
+			"so that everybody with a public certificate may send: set ClientCAs to those whose clients are yours")
 	}
 	return nil
 }

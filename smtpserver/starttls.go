@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"time"
 )
 
@@ -43,6 +44,7 @@ func (d *dialogue) startTLS(arg string) {
 			return
 		}
 		d.s.pub.Hello = ""
+		d.s.pub.Meta = maps.Clone(d.s.connected) // without what hooks made of commands in clear
 	}
 }
 
