@@ -41,9 +41,11 @@
 //
 // Each message has what is known of its reception: reception_protocol (ESMTP or
 // LMTP), received_from and received_via (the ends of the connection, ip:port),
-// hostname, ehlo_domain and session_id; authn_id and authz_id behind AUTH;
-// tls_cipher, tls_protocol_version and, with a client certificate,
-// tls_peer_subject_name, a JSON array, under TLS; orig_received_from and
+// hostname, ehlo_domain and session_id; authn_id and authz_id behind AUTH or LOGIN
+// of XCLIENT;
+// tls_cipher, tls_protocol_version and, with a client certificate, whether the
+// TLS configuration verifies it or not, tls_peer_subject_name, a JSON array, under
+// TLS, of the connection itself also behind XCLIENT; orig_received_from and
 // orig_received_via where PROXY or XCLIENT claimed another address
 // ([Options.Proxy]). What [Override.Meta] and, over that, hooks put into
 // [Session.Meta] replaces these. Its tenant becomes the class of the message,
@@ -54,8 +56,8 @@
 //
 // PIPELINING, 8BITMIME, ENHANCEDSTATUSCODES, CHUNKING, BINARYMIME, SMTPUTF8, DSN,
 // SIZE and LIMITS are always offered; STARTTLS, REQUIRETLS, AUTH and XCLIENT where
-// they can be used. The parameters of MAIL and RCPT are kept in the
-// [spool.Envelope]; whoever sends the message on must heed them.
+// they can be used. The parameters of MAIL and RCPT, but for SIZE and AUTH, are
+// kept in the [spool.Envelope]; whoever sends the message on must heed them.
 //
 // # Strictness
 //

@@ -136,7 +136,7 @@ type Auth struct {
 	// queue.Reject(535, "5.7.8 ...") refuses them with that reply; every other
 	// error is answered 454 4.7.0 without detail, and the client may try again.
 	// It blocks the connection that asks, is called concurrently for different
-	// connections, and ctx ends with the connection or ProcessingTimeout.
+	// connections, and ctx ends as that of Hooks does.
 	// Defaults to nil: AUTH is not offered.
 	Password func(ctx context.Context, s *Session, authzid, username, password string) error
 
@@ -154,8 +154,9 @@ type Auth struct {
 // code and text become the reply; every other error is answered 451 4.3.0
 // without detail. A panic is answered 421 and ends the connection. Hooks block
 // the connection that they are called for and are called concurrently for
-// different ones; ctx ends with the connection or after
-// [Limits.ProcessingTimeout]. What they set in s.Meta goes into each message
+// different ones; ctx ends when the Listener closes the connection, or after
+// [Limits.ProcessingTimeout]: a client that leaves meanwhile is not noticed. What
+// they set in s.Meta goes into each message
 // that follows. They must not retain s, env or rcpt. With DeferredQueue none
 // runs after DATA.
 type Hooks struct {
@@ -203,7 +204,8 @@ type Limits struct {
 	// Defaults to none.
 	ConnectionsPerAddr int
 
-	// Messages is how many transactions one connection may begin.
+	// Messages is how many transactions one connection may begin; the MAIL behind
+	// them is answered 421 4.7.0 and ends it.
 	// Defaults to 10,000.
 	Messages int
 
@@ -304,14 +306,15 @@ type Trace struct {
 
 // A Proxy says whose word is believed about the address of a client. An address
 // that is claimed this way decides over relaying, overrides, limits and
-// metadata as if the client had connected from it, but one on loopback is
-// refused. The addresses of the connection itself are kept in the metadata
+// metadata as if the client had connected from it, but one on loopback, or that
+// no client can have, is refused. The addresses of the connection itself are kept in the metadata
 // orig_received_from and orig_received_via. If nothing is known of the client,
 // received_from and the address in records are "unknown", and it may not relay by
 // its address.
 type Proxy struct {
 	// From are the networks whose PROXY header is believed, in version 1 or 2 of
-	// HAProxy's PROXY protocol. Others' is an unknown command. A connection of
+	// HAProxy's PROXY protocol. Others' is an unknown command, also over a Unix
+	// socket: a proxy must not come by one, as all its clients would be trusted. A connection of
 	// theirs that says nothing for 2 s is taken to have none, and is the proxy's
 	// own; Require it of a proxy that may relay itself. A header that has begun must
 	// be complete within ClientTimeout, without Require within those 2 s. Behind one
