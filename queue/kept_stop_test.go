@@ -12,6 +12,25 @@ import (
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
+// For what there are not enough slots Keep stores before it answers.
+func TestKeepWithoutSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := startKept(t, func(ctx context.Context, _ *Message) error { <-ctx.Done(); return nil },
+			setup{opts: Options{Configure: func(string) Config { return Config{Concurrency: 2} }}})
+		w.accept("a@example.com")
+		one, _ := w.keep("b@example.com")
+		if n := w.ledger.insertions(); n != 0 {
+			t.Errorf("%d messages were stored although there are slots", n)
+		}
+		two, _ := w.keep("c@example.com", "d@example.com")
+		if n := w.ledger.insertions(); n != 2 {
+			t.Errorf("%d messages were stored, want the two of which only one has a slot", n)
+		}
+		one.HandOver()
+		two.HandOver()
+	})
+}
+
 // At a stop everything that is in memory is stored, and found afterwards.
 func TestKeepStop(t *testing.T) {
 	tests := []struct {

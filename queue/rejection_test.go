@@ -48,6 +48,28 @@ func TestRejectionFlood(t *testing.T) {
 	})
 }
 
+// TestRejectionFullBuffer: while the buffer is full of other records, those of
+// refused commands are dropped.
+func TestRejectionFullBuffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, func(context.Context, *Message) error { return nil }, setup{opts: Options{RecordBuffer: 4}})
+		w.mu.Lock()
+		w.refuse = 1 << 30
+		w.mu.Unlock()
+		for w.sched.Ready() == nil {
+			w.submit("b@example.com", nil, mail)
+		}
+		full := w.sched.Stats()
+		w.sched.RecordRejection(Record{})
+		if st := w.sched.Stats(); st.Records != full.Records || st.Dropped != 1 {
+			t.Errorf("%d records wait and %d were dropped, want %d and 1", st.Records, st.Dropped, full.Records)
+		}
+		w.mu.Lock()
+		w.refuse = 0
+		w.mu.Unlock()
+	})
+}
+
 // TestRejectionLane: no message waits for the record of a refused command.
 func TestRejectionLane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
