@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -228,7 +229,8 @@ func (t *Transaction) callInline(ctx context.Context, e *spool.Entry) (*Message,
 	}
 	defer context.AfterFunc(s.jobs, func() { cancel(context.Cause(s.jobs)) })()
 
-	m := newMessage(ctx, s.spool, e, t.writer.Open)
+	staged := &staged{w: t.writer}
+	m := newMessage(ctx, s.spool, e, staged.open)
 	returned := make(chan error, 1)
 	var decided atomic.Bool // by the return, or by the end of ctx
 	started := s.pool.run(func() {
@@ -254,10 +256,34 @@ func (t *Transaction) callInline(ctx context.Context, e *spool.Entry) (*Message,
 		return m, err
 	case <-ctx.Done():
 		m.invalidate()
+		staged.leave()
 		if !decided.CompareAndSwap(false, true) {
 			<-returned
 			m.Discard()
 		}
 		return nil, context.Cause(ctx)
 	}
+}
+
+// A staged is the Writer of a transaction, as a callback sees it that may run on
+// when the transaction has ended: a Writer is not for concurrent use.
+type staged struct {
+	mu sync.Mutex
+	w  spool.Writer // nil: left
+}
+
+func (s *staged) open() (spool.Body, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.w == nil {
+		return nil, errGone
+	}
+	return s.w.Open()
+}
+
+// leave lets nobody open the Writer any more.
+func (s *staged) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.w = nil
 }

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -132,6 +133,36 @@ func TestInjectDeadline(t *testing.T) {
 		}
 		w.wantTypes("")
 	})
+}
+
+// TestInjectDeadlineOpen: a callback that runs on past its deadline does not open
+// what the transaction is about to discard. The race detector is the judge.
+func TestInjectDeadlineOpen(t *testing.T) {
+	ended := make(chan struct{}, 1)
+	w := start(t, func(_ context.Context, m *Message) error {
+		defer func() { ended <- struct{}{} }()
+		for {
+			body, err := m.Open()
+			if err != nil {
+				return err
+			}
+			body.Close()
+		}
+	})
+	for range 20 {
+		tx, entries := w.begin()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		errs := tx.Inject(ctx, false, entries[:1]...)
+		for ; errors.Is(errs[0], ErrStopped); errs = tx.Inject(ctx, false, entries[:1]...) {
+			runtime.Gosched() // it runs soon
+		}
+		if !errors.Is(errs[0], context.DeadlineExceeded) {
+			t.Errorf("errors %v, want the end of the context", errs)
+		}
+		tx.Abort()
+		cancel()
+		<-ended
+	}
 }
 
 func TestInjectPanicIsContained(t *testing.T) {
