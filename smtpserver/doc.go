@@ -64,7 +64,9 @@
 // The content must consist of lines that end with CRLF. A bare CR or LF, a line
 // over the limit, too many octets or too many Received fields refuse the
 // message as a whole, once it was read; nothing of it stays behind.
-// [Options.InvalidLineEndings] may let CR and LF pass, or mend them. The end of
+// [Options.InvalidLineEndings] may let CR and LF pass, or mend them. Content
+// that MAIL announced as BINARYMIME comes by BDAT alone and may have any octets;
+// whoever sends it on must not use DATA (RFC 3030, section 3). The end of
 // DATA is CRLF.CRLF and nothing else, so that no message can be smuggled inside
 // another.
 package smtpserver

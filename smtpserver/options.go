@@ -67,7 +67,7 @@ type Options struct {
 	Batch queue.BatchFunc
 
 	// InvalidLineEndings says what becomes of content with lines that do not end
-	// with CRLF.
+	// with CRLF, but for BODY=BINARYMIME, which may have any octets.
 	// Defaults to Deny.
 	InvalidLineEndings LineEndings
 
@@ -215,6 +215,7 @@ type Limits struct {
 	Recipients int
 
 	// LineLength is how many octets a line of the content may have, without its CRLF.
+	// BODY=BINARYMIME has no lines.
 	// Defaults to 998 (RFC 5321, section 4.5.3.1.6).
 	LineLength int
 
