@@ -89,6 +89,7 @@ func TestInlineProcessingTimeout(t *testing.T) {
 		h, ln := newHostOn(t, stalledSpool{spool.NewMemory()}, &Options{}), newPipeListener()
 		h.setInject(func(context.Context, *queue.Message) error { return queue.Hold("wait") })
 		h.serveOn(ln)
+		synctest.Wait() // the Scheduler runs
 		c := h.pipe(ln)
 		wantPrefix(t, c.data(plain, "a@example.org"), "451 4.4.5")
 		c.cmd("NOOP", "250")

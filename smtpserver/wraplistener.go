@@ -167,7 +167,8 @@ func (d *hostDialogue) readProxied() bool {
 }
 
 // command keeps content from go-smtp.
-func (d *hostDialogue) command(line []byte) []byte {
+func (d *hostDialogue) command(line []byte) (rest []byte) {
+	defer d.contain()
 	if d.sasl {
 		d.sasl = false
 		return line
@@ -197,6 +198,24 @@ func (d *hostDialogue) command(line []byte) []byte {
 		return d.reset(d.c.bdat(d.s.reception, string(arg), d.answer))
 	}
 	return line
+}
+
+// contain turns a panic into the end of the connection: go-smtp contains only
+// those of its own commands.
+func (d *hostDialogue) contain() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if d.s == nil {
+		d.opts.Logger.Error("smtp session panicked", slog.String("session_id", d.id), slog.Any("panic", p))
+	} else {
+		d.s.logPanic("command", p)
+		if tx := d.s.current(); tx != nil {
+			tx.rest() // else nobody would discard its content
+		}
+	}
+	d.answer(replyPanic)
 }
 
 // reset is what go-smtp is to see of a command that was carried out here.
