@@ -37,11 +37,12 @@ type Options struct {
 	DeferredQueue bool
 
 	// DeferredSpool keeps accepted messages in memory until their inject callback
-	// fails, holds them or binds them for another queue, at most 1 MiB each and
-	// 64 MiB together; what is beyond that is stored before its 250, as without
-	// this option. What is in memory when the process or the machine dies is lost
-	// although it was answered 250, and no record says so. It needs
-	// DeferredQueue.
+	// fails, rejects, drops or holds them or binds them for another queue, and
+	// until the Scheduler stops: at most 1 MiB each, 64 MiB together, and as many as
+	// there are handlers free. What is beyond that is stored, as without this
+	// option. What is in memory when the process or the machine dies is lost
+	// although it was answered 250; at most its Reception record is left of it.
+	// Limits.QueuedMessages and QueuedBytes do not count it. It needs DeferredQueue.
 	// Defaults to false.
 	DeferredSpool bool
 
