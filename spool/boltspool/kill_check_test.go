@@ -17,7 +17,7 @@ func (k *killTest) check(events []hostEvent) {
 	byID := map[spool.ID][]hostEvent{}
 	for _, ev := range events {
 		switch ev.Kind {
-		case "listening", string(queue.Reception), string(queue.Rejection):
+		case "opening", "opened", "listening", "mark", "sync failed", string(queue.Reception), string(queue.Rejection):
 		default:
 			byID[ev.ID] = append(byID[ev.ID], ev)
 		}
@@ -190,7 +190,7 @@ func (m *life) failed(ev hostEvent) error {
 // backedOff counts a failed attempt.
 func (m *life) backedOff(at time.Time, exact bool) {
 	m.attempts++
-	m.due, m.exact = at.Add(hostBackoff(m.k.base).Delay(m.attempts)), exact
+	m.due, m.exact = at.Add(hostBackoff(m.k.Base).Delay(m.attempts)), exact
 	m.interrupted = min(1, m.interrupted/2)
 	m.running, m.outcome = false, ""
 }

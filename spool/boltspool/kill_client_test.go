@@ -4,115 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/textproto"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
-	"testing"
-	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
-
-// A hostProcess is a mail host in a process of its own.
-type hostProcess struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	stdin  io.Closer
-	stderr bytes.Buffer // complete once the process has ended
-	events chan hostEvent
-	seen   []hostEvent // taken out of events so far
-}
-
-func startHost(t *testing.T, dir string, base time.Duration) *hostProcess {
-	t.Helper()
-	h := &hostProcess{t: t, cmd: exec.Command(os.Args[0]), events: make(chan hostEvent, 1024)}
-	h.cmd.Env = append(os.Environ(), hostDirEnv+"="+dir, hostBaseEnv+"="+base.String())
-	h.cmd.Stderr = &h.stderr
-	stdout, err := h.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if h.stdin, err = h.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go h.read(stdout)
-	return h
-}
-
-// read ends when every line of the process has been read.
-func (h *hostProcess) read(r io.Reader) {
-	defer close(h.events)
-	for lines := json.NewDecoder(r); ; {
-		var ev hostEvent
-		if err := lines.Decode(&ev); err != nil {
-			return
-		}
-		h.events <- ev
-	}
-}
-
-// until takes events until one satisfies f, and returns it.
-func (h *hostProcess) until(what string, f func(hostEvent) bool) hostEvent {
-	h.t.Helper()
-	for timeout := time.After(hostTimeout); ; {
-		select {
-		case ev, ok := <-h.events:
-			if !ok {
-				err := h.cmd.Wait()
-				h.t.Fatalf("the host ended (%v), want %s; it said:\n%s", err, what, &h.stderr)
-			}
-			h.seen = append(h.seen, ev)
-			if f(ev) {
-				return ev
-			}
-		case <-timeout:
-			h.kill()
-			h.t.Fatalf("no %s from the host; it said:\n%s", what, &h.stderr)
-		}
-	}
-}
-
-// listening waits until the host can be dialled.
-func (h *hostProcess) listening() string {
-	h.t.Helper()
-	return h.until("address", func(ev hostEvent) bool { return ev.Kind == "listening" }).Addr
-}
-
-// kill ends the host as nothing else does, and returns all that it told.
-func (h *hostProcess) kill() []hostEvent {
-	h.cmd.Process.Kill() // an error says that it has ended already
-	events, _ := h.wait()
-	return events
-}
-
-// stop ends the host as its operator would.
-func (h *hostProcess) stop() []hostEvent {
-	h.t.Helper()
-	h.stdin.Close()
-	events, err := h.wait()
-	if err != nil {
-		h.t.Errorf("the host stopped with %v; it said:\n%s", err, &h.stderr)
-	}
-	return events
-}
-
-// wait returns all that the host told until its end, which it awaits.
-func (h *hostProcess) wait() ([]hostEvent, error) {
-	for ev := range h.events {
-		h.seen = append(h.seen, ev)
-	}
-	return h.seen, h.cmd.Wait()
-}
 
 // A mailbag is what clients have sent, and what was acknowledged of it.
 type mailbag struct {
@@ -176,11 +76,10 @@ func refusal(err error) error {
 // mailContent returns a message unlike any other, sometimes one that the spool
 // puts into a file of its own.
 func mailContent() []byte {
-	size := 100 + rand.IntN(20_000)
 	if rand.IntN(50) == 0 {
-		size = 1_300_000
+		return paddedContent(900_000 + rand.IntN(2_200_000))
 	}
-	return paddedContent(size)
+	return paddedContent(100 + rand.IntN(20_000))
 }
 
 // paddedContent returns a message of about that many bytes.

@@ -1,32 +1,50 @@
 package boltspool_test
 
 import (
-	"bytes"
+	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
-	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/deferredqueue/deferredqueue/deferred"
 	"github.com/deferredqueue/deferredqueue/queue"
-	"github.com/deferredqueue/deferredqueue/smtpserver"
 	"github.com/deferredqueue/deferredqueue/spool"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool"
 )
 
-// The environment that makes the test binary a mail host instead: the directory
-// of its spool, and the Base of its backoff.
+// hostEnv is the variable that makes the test binary a mail host instead: its
+// hostConfig as JSON.
+const hostEnv = "BOLTSPOOL_TEST_HOST"
+
+// A hostConfig says which mail host a process is.
+type hostConfig struct {
+	Dir  string        // of its spool
+	Base time.Duration // of the backoff of every queue
+
+	SegmentSize, Reserve int64 // as in boltspool.Options
+
+	OpenOnly    bool // opens the spool and does nothing with it
+	NoSync      bool // the spool's syncs do nothing
+	FailSync    int  // that sync of the spool fails, counted from 1; 0: none
+	PretendFree bool // obeys sayFull and sayFree
+
+	wrap []string // the command that runs the process, if it is not to run by itself
+}
+
+// What a host is told by a line on its standard input.
 const (
-	hostDirEnv  = "BOLTSPOOL_TEST_HOST"
-	hostBaseEnv = "BOLTSPOOL_TEST_HOST_BASE"
+	sayMark = "mark" // tell an event "mark": all before it was told before
+	sayWork = "work" // messages to "wait" are no longer put off
+	sayFull = "full" // the file system has no space
+	sayFree = "free" // the file system has what it has
 )
 
 const (
@@ -39,11 +57,16 @@ const (
 
 // TestMain runs the tests, or the mail host that they start and kill.
 func TestMain(m *testing.M) {
-	dir := os.Getenv(hostDirEnv)
-	if dir == "" {
+	text := os.Getenv(hostEnv)
+	if text == "" {
 		os.Exit(m.Run())
 	}
-	if err := runHost(dir, os.Getenv(hostBaseEnv)); err != nil {
+	var cfg hostConfig
+	err := json.Unmarshal([]byte(text), &cfg)
+	if err == nil {
+		err = runHost(cfg)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "host:", err)
 		os.Exit(1)
 	}
@@ -58,9 +81,10 @@ func hostBackoff(base time.Duration) queue.Backoff {
 // pipe whole, before the handler or the record that it is about goes on, and
 // stays readable when the host is killed.
 type hostEvent struct {
-	Kind    string // "listening", "start", a verdict of a handler, or the type of a record
+	Kind    string // "opening", "opened", "listening", "mark", "sync failed", "start", a verdict of a handler, or the type of a record
 	Time    time.Time
-	Addr    string   `json:",omitzero"`
+	Addr    string   `json:",omitzero"` // with "listening"
+	Path    string   `json:",omitzero"` // with "sync failed"
 	ID      spool.ID `json:",omitzero"`
 	Queue   string   `json:",omitzero"`
 	Attempt int      `json:",omitzero"` // that starts; in a record, how many failed
@@ -82,154 +106,101 @@ func tell(ev hostEvent) error {
 	return err
 }
 
-// runHost is a mail host until its standard input ends.
-func runHost(dir, base string) (err error) {
-	delay, err := time.ParseDuration(base)
-	if err != nil {
+// runHost is a mail host until its standard input ends or its spool fails.
+func runHost(cfg hostConfig) (err error) {
+	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	opts := &boltspool.Options{Logger: logger, SegmentSize: cfg.SegmentSize, Reserve: cfg.Reserve}
+	p := new(policy)
+	if cfg.PretendFree {
+		opts, p.setFree = boltspool.PretendFree(opts)
+	}
+	if cfg.NoSync || cfg.FailSync > 0 {
+		opts = boltspool.HookSyncs(opts, cfg.syncHook())
+	}
+	if err := tell(hostEvent{Kind: "opening"}); err != nil {
 		return err
 	}
-	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	sp, err := boltspool.Open(dir, &boltspool.Options{Logger: logger})
+	sp, err := boltspool.Open(cfg.Dir, opts)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, sp.Close()) }()
-	sched, err := queue.NewScheduler(sp, injectHandler, &queue.Options{
+	if err := tell(hostEvent{Kind: "opened"}); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go p.listen(cancel) // ends with the process
+	if cfg.OpenOnly {
+		<-ctx.Done()
+		return nil
+	}
+	l, err := newHost(cfg, sp, p, logger)
+	if err != nil {
+		return err
+	}
+	if err := tell(hostEvent{Kind: "listening", Addr: l.Addr().String()}); err != nil {
+		return err
+	}
+	return deferred.Run(ctx, l)
+}
+
+// newHost puts together what runs on the spool.
+func newHost(cfg hostConfig, sp spool.Spool, p *policy, logger *slog.Logger) (*deferred.Listener, error) {
+	sched, err := queue.NewScheduler(sp, p.inject, &queue.Options{
 		Logger:    logger,
-		Configure: func(string) queue.Config { return queue.Config{Backoff: hostBackoff(delay)} },
+		Configure: func(string) queue.Config { return queue.Config{Backoff: hostBackoff(cfg.Base)} },
 		Record: func(_ context.Context, r queue.Record) error {
 			return tell(hostEvent{Kind: string(r.Type), Time: r.Time, ID: r.ID, Queue: r.Queue, Attempt: r.Attempts})
 		},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := sched.Handle(outQueue, outHandler); err != nil {
-		return err
+		return nil, err
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	l, err := smtpserver.NewListener(sched, &smtpserver.Options{Listener: ln, DeferredQueue: true, Logger: logger})
+	l, err := deferred.NewListener(sched, &deferred.Options{Listener: ln, DeferredQueue: true, Logger: logger})
 	if err != nil {
-		return errors.Join(err, ln.Close())
+		return nil, errors.Join(err, ln.Close())
 	}
-	return serveHost(sched, l)
+	return l, nil
 }
 
-// serveHost runs what runHost has put together, and joins it.
-func serveHost(sched *queue.Scheduler, l *smtpserver.Listener) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	ran, served := make(chan error, 1), make(chan error, 1)
-	go func() { ran <- sched.Run(ctx) }()
-	go func() { served <- l.ListenAndServe() }()
-	err := tell(hostEvent{Kind: "listening", Addr: l.Addr().String()})
-	if err == nil {
-		io.Copy(io.Discard, os.Stdin) // which also ends when the test dies
-	}
-	err = errors.Join(err, l.Shutdown(ctx))
-	if e := <-served; !errors.Is(e, smtpserver.ErrServerClosed) {
-		err = errors.Join(err, e)
-	}
-	cancel()
-	return errors.Join(err, <-ran)
-}
-
-// injectHandler is the policy: the recipient says what it does.
-func injectHandler(ctx context.Context, m *queue.Message) error {
-	return handle(m, func(kind string) error {
-		switch kind {
-		case "exit":
-			os.Exit(exitStatus)
-		case "slow":
-			if err := pause(ctx, 150*time.Millisecond); err != nil {
-				return err
-			}
-		case "reject":
-			return queue.Reject(550, "5.7.1 not wanted")
-		case "fail":
-			if m.Attempt <= 2 {
-				return errors.New("not yet")
-			}
+// syncHook is what becomes of the spool's syncs.
+func (cfg hostConfig) syncHook() func(name string, sync func() error) error {
+	var n atomic.Int64
+	return func(name string, sync func() error) error {
+		if cfg.NoSync {
+			return nil
 		}
-		h, err := m.Header()
-		if err != nil {
-			return err
+		if n.Add(1) != int64(cfg.FailSync) {
+			return sync()
 		}
-		h.Prepend(processed, m.ID.String())
-		m.Meta["queue"] = outQueue
-		return nil
-	})
+		err := &os.PathError{Op: "sync", Path: name, Err: syscall.EIO}
+		return errors.Join(err, tell(hostEvent{Kind: "sync failed", Path: name}))
+	}
 }
 
-// outHandler is the next queue.
-func outHandler(ctx context.Context, m *queue.Message) error {
-	return handle(m, func(kind string) error {
-		switch kind {
-		case "slow":
-			return pause(ctx, 50*time.Millisecond)
-		case "relay":
-			if m.Attempt == 1 {
-				return errors.New("the next hop is away")
+// listen does what the test says. The end of standard input, which also comes
+// when the test dies, is the end of the host.
+func (p *policy) listen(stop func()) {
+	defer stop()
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		switch lines.Text() {
+		case sayMark:
+			if tell(hostEvent{Kind: "mark"}) != nil {
+				return
 			}
+		case sayWork:
+			p.work.Store(true)
+		case sayFull:
+			p.setFree(1)
+		case sayFree:
+			p.setFree(0)
 		}
-		return nil
-	})
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
-}
-
-// handle tells what a handler got and, before it returns, what it decided.
-func handle(m *queue.Message, decide func(kind string) error) error {
-	body, err := m.Open()
-	if err != nil {
-		return err
-	}
-	content, err := io.ReadAll(body)
-	if err != nil {
-		return err
-	}
-	sent := sentPart(content)
-	front := content[:len(content)-len(sent)]
-	ev := hostEvent{Kind: "start", ID: m.ID, Queue: m.Queue, Attempt: m.Attempt, Front: string(front), Digest: digest(sent)}
-	if err := tell(ev); err != nil {
-		return err
-	}
-	kind, _, _ := strings.Cut(m.Envelope.Recipients[0].Address, ".")
-	err = decide(kind)
-	ev = hostEvent{Kind: "ok", ID: m.ID, Queue: m.Queue, Attempt: m.Attempt}
-	var reject *queue.RejectError
-	switch {
-	case errors.As(err, &reject):
-		ev.Kind = "reject"
-	case err != nil:
-		ev.Kind = "fail"
-	}
-	if told := tell(ev); told != nil {
-		return told
-	}
-	return err
-}
-
-// sentPart returns what a client has sent of content: all below the trace fields.
-func sentPart(content []byte) []byte {
-	if i := bytes.Index(content, []byte(markField)); i >= 0 {
-		return content[i:]
-	}
-	return nil
-}
-
-func digest(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:8])
 }

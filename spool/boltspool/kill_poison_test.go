@@ -15,12 +15,12 @@ import (
 // host does not run it at once but works on other mail, and stays.
 func TestKillPoison(t *testing.T) {
 	k := newKillTest(t, time.Hour)
-	h := startHost(t, k.dir, k.base)
+	h := k.start()
 	id := k.deliverOne(h.listening(), "exit")
 	k.died(h, id, 1)
-	k.died(startHost(t, k.dir, k.base), id, 2)
+	k.died(k.start(), id, 2)
 
-	h = startHost(t, k.dir, k.base)
+	h = k.start()
 	other := k.deliverOne(h.listening(), "ok")
 	var put, passed bool // off, and on
 	h.until("TransientFailure of the one and the delivery of the other", func(ev hostEvent) bool {
@@ -42,11 +42,11 @@ func TestKillPoison(t *testing.T) {
 // it waits longer.
 func TestKillPoisonAgain(t *testing.T) {
 	k := newKillTest(t, 50*time.Millisecond)
-	h := startHost(t, k.dir, k.base)
+	h := k.start()
 	id := k.deliverOne(h.listening(), "exit")
 	k.died(h, id, 1)
 	for attempts := range 4 {
-		k.died(startHost(t, k.dir, k.base), id, 2)
+		k.died(k.start(), id, 2)
 		if got := k.entries[id].Attempts; got != attempts {
 			t.Fatalf("%d hosts died of it with %d failed attempts, want %d", attempts+2, got, attempts)
 		}

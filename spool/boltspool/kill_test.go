@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -15,58 +16,118 @@ import (
 )
 
 // TestKill kills a mail host at random moments, while clients deliver and
-// handlers run, and starts it again on the same spool. Between two lives it
-// compares the spool with what the host told and with what the clients know.
+// handlers run, and starts it again on the same spool; some die while they open
+// it. Between two lives it compares the spool with what the hosts told and with
+// what the clients know. Segments are as small as can be, so that they fill up
+// and empty themselves all the time.
 func TestKill(t *testing.T) {
-	const base = 200 * time.Millisecond
-	rounds := 3
+	rounds := 4
 	if *boltspool.Long {
-		rounds = 30
+		rounds = 240
 	}
-	k := newKillTest(t, base)
+	k := newKillTest(t, 200*time.Millisecond)
 	for round := range rounds {
 		k.round(round)
+		if t.Failed() {
+			t.FailNow()
+		}
 	}
 	k.finish()
-	t.Logf("%d rounds, %d messages acknowledged, %d attempts, %d of them cut short",
-		rounds, k.bag.count(), k.starts, k.cut)
+	t.Logf("%d hosts killed, %d of them while they opened the spool; %d messages acknowledged, %d attempts, %d of them cut short",
+		k.killed, k.opening, k.bag.count(), k.starts, k.cut)
 	if k.bag.count() == 0 || k.starts == 0 {
 		t.Error("the test saw no message")
+	}
+	if *boltspool.Long && (k.cut == 0 || k.opening == 0) {
+		t.Error("no host was killed at a moment that matters")
 	}
 }
 
 // A killTest is a spool, the hosts that worked on it one after the other, and
 // what must be true of it.
 type killTest struct {
-	t    *testing.T
-	dir  string
-	base time.Duration
-	bag  *mailbag
+	t *testing.T
+	hostConfig
+	bag *mailbag
 
-	entries     map[spool.ID]*spool.Entry // in the spool, between two hosts
-	ended       map[spool.ID]bool         // known to have left it
-	starts, cut int                       // attempts, and those that a kill ended
+	entries         map[spool.ID]*spool.Entry // in the spool, between two hosts
+	ended           map[spool.ID]bool         // known to have left it
+	starts, cut     int                       // attempts, and those that a kill ended
+	killed, opening int                       // hosts, and those of them that had not opened the spool
 }
 
 func newKillTest(t *testing.T, base time.Duration) *killTest {
+	return newKillTestIn(t, filepath.Join(t.TempDir(), "spool"), base)
+}
+
+func newKillTestIn(t *testing.T, dir string, base time.Duration) *killTest {
 	return &killTest{
-		t: t, dir: filepath.Join(t.TempDir(), "spool"), base: base, bag: newMailbag(),
+		t: t, hostConfig: hostConfig{Dir: dir, Base: base, SegmentSize: 2 << 20}, bag: newMailbag(),
 		entries: map[spool.ID]*spool.Entry{}, ended: map[spool.ID]bool{},
 	}
 }
 
-// round is one life of the host. Every fifth ends while the host still opens
-// the spool, or not long after.
+func (k *killTest) start() *hostProcess {
+	k.t.Helper()
+	return startHost(k.t, k.hostConfig)
+}
+
+// kill kills a host and returns all that it told.
+func (k *killTest) kill(h *hostProcess) []hostEvent {
+	k.t.Helper()
+	events := h.kill()
+	k.killed++
+	if !slices.ContainsFunc(events, func(ev hostEvent) bool { return ev.Kind == "opened" }) {
+		k.opening++
+	}
+	return events
+}
+
+// round is one life of the host. Every fifth ends while the host opens the
+// spool, or not long after. After every third, others die of opening what the
+// host has left, before anything else sees it.
 func (k *killTest) round(n int) {
 	k.t.Helper()
-	h := startHost(k.t, k.dir, k.base)
-	if n%5 == 4 {
-		<-time.After(rand.N(60 * time.Millisecond))
-		k.check(h.kill())
-		return
+	h := k.start()
+	var events []hostEvent
+	if n%5 == 3 {
+		h.untilKind("opening")
+		<-time.After(rand.N(25 * time.Millisecond))
+		events = k.kill(h)
+	} else {
+		stop := k.clients(h.listening())
+		k.load(h, rand.IntN(120))
+		<-time.After(rand.N(150 * time.Millisecond)) // the random moment
+		events = k.kill(h)
+		stop()
 	}
-	stop := k.clients(h.listening())
-	for goal := k.bag.count() + rand.IntN(150); k.bag.count() < goal; {
+	if n%3 == 2 {
+		for range 1 + rand.IntN(3) {
+			k.killOpening()
+		}
+	}
+	k.check(events)
+	if k.t.Failed() {
+		k.t.Fatalf("in round %d; the host said:\n%s", n, &h.stderr)
+	}
+}
+
+// killOpening kills a host while it opens the spool, which must leave all as if
+// it had not been there.
+func (k *killTest) killOpening() {
+	k.t.Helper()
+	cfg := k.hostConfig
+	cfg.OpenOnly = true
+	h := startHost(k.t, cfg)
+	h.untilKind("opening")
+	<-time.After(rand.N(8 * time.Millisecond))
+	k.kill(h)
+}
+
+// load waits until n more messages were acknowledged.
+func (k *killTest) load(h *hostProcess, n int) {
+	k.t.Helper()
+	for goal := k.bag.count() + n; k.bag.count() < goal; {
 		select {
 		case <-k.bag.ack:
 		case <-time.After(hostTimeout):
@@ -74,18 +135,11 @@ func (k *killTest) round(n int) {
 			k.t.Fatalf("the host does not accept messages; it said:\n%s", &h.stderr)
 		}
 	}
-	<-time.After(rand.N(300 * time.Millisecond)) // the random moment
-	events := h.kill()
-	stop()
-	k.check(events)
-	if k.t.Failed() {
-		k.t.Fatalf("in round %d; the host said:\n%s", n, &h.stderr)
-	}
 }
 
 // clients deliver until the host is killed. stop joins them.
 func (k *killTest) clients(addr string) (stop func()) {
-	kinds := []string{"ok", "ok", "slow", "fail", "relay", "reject"}
+	kinds := []string{"ok", "ok", "ok", "slow", "fail", "late", "relay", "reject"}
 	ctx, cancel := context.WithCancel(k.t.Context())
 	var all sync.WaitGroup
 	for range 4 {
@@ -108,7 +162,7 @@ func (k *killTest) finish() {
 	for id := range k.entries {
 		left[id] = true
 	}
-	h := startHost(k.t, k.dir, k.base)
+	h := k.start()
 	for len(left) > 0 {
 		ev := h.until("the end of all messages", func(hostEvent) bool { return true })
 		if ev.Kind == string(queue.Bounce) || ev.Kind == string(queue.Delivery) && ev.Queue == outQueue {
@@ -131,7 +185,7 @@ func (k *killTest) finish() {
 // scan opens the spool, which counts interruptions, and lists what is in it.
 func (k *killTest) scan() map[spool.ID]*spool.Entry {
 	k.t.Helper()
-	s, err := boltspool.Open(k.dir, &boltspool.Options{Logger: slog.New(slog.DiscardHandler)})
+	s, err := boltspool.Open(k.Dir, &boltspool.Options{Logger: slog.New(slog.DiscardHandler), SegmentSize: k.SegmentSize})
 	if err != nil {
 		k.t.Fatal(err)
 	}
