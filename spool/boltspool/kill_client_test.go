@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/textproto"
 	"strings"
 	"sync"
+	"testing"
+	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
@@ -37,6 +40,44 @@ func (b *mailbag) count() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.mu.acked)
+}
+
+// snapshot returns what was acknowledged so far: the digest of each content.
+func (b *mailbag) snapshot() map[spool.ID]string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.mu.acked)
+}
+
+// clients deliver messages of these kinds until the host is gone. stop joins
+// them.
+func (b *mailbag) clients(t *testing.T, addr string, kinds ...string) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			if err := b.deliver(ctx, addr, kinds); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return func() {
+		cancel()
+		all.Wait()
+	}
+}
+
+// load waits until n more messages were acknowledged.
+func (b *mailbag) load(h *hostProcess, n int) {
+	h.t.Helper()
+	for goal := b.count() + n; b.count() < goal; {
+		select {
+		case <-b.ack:
+		case <-time.After(hostTimeout):
+			h.kill()
+			h.t.Fatalf("the host does not accept messages; it said:\n%s", &h.stderr)
+		}
+	}
 }
 
 // deliver sends messages until the host is gone or ctx is done. Any other end,

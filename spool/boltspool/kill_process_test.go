@@ -129,6 +129,11 @@ func (h *hostProcess) untilKind(kind string) hostEvent {
 // listening waits until the host can be dialled.
 func (h *hostProcess) listening() string {
 	h.t.Helper()
+	for _, ev := range h.told()[:h.next] {
+		if ev.Kind == "listening" {
+			return ev.Addr
+		}
+	}
 	return h.untilKind("listening").Addr
 }
 

@@ -1,12 +1,10 @@
 package boltspool_test
 
 import (
-	"context"
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -95,8 +93,8 @@ func (k *killTest) round(n int) {
 		<-time.After(rand.N(25 * time.Millisecond))
 		events = k.kill(h)
 	} else {
-		stop := k.clients(h.listening())
-		k.load(h, rand.IntN(120))
+		stop := k.bag.clients(k.t, h.listening(), "ok", "ok", "ok", "slow", "fail", "late", "relay", "reject")
+		k.bag.load(h, rand.IntN(120))
 		<-time.After(rand.N(150 * time.Millisecond)) // the random moment
 		events = k.kill(h)
 		stop()
@@ -122,37 +120,6 @@ func (k *killTest) killOpening() {
 	h.untilKind("opening")
 	<-time.After(rand.N(8 * time.Millisecond))
 	k.kill(h)
-}
-
-// load waits until n more messages were acknowledged.
-func (k *killTest) load(h *hostProcess, n int) {
-	k.t.Helper()
-	for goal := k.bag.count() + n; k.bag.count() < goal; {
-		select {
-		case <-k.bag.ack:
-		case <-time.After(hostTimeout):
-			h.kill()
-			k.t.Fatalf("the host does not accept messages; it said:\n%s", &h.stderr)
-		}
-	}
-}
-
-// clients deliver until the host is killed. stop joins them.
-func (k *killTest) clients(addr string) (stop func()) {
-	kinds := []string{"ok", "ok", "ok", "slow", "fail", "late", "relay", "reject"}
-	ctx, cancel := context.WithCancel(k.t.Context())
-	var all sync.WaitGroup
-	for range 4 {
-		all.Go(func() {
-			if err := k.bag.deliver(ctx, addr, kinds); err != nil {
-				k.t.Error(err)
-			}
-		})
-	}
-	return func() {
-		cancel()
-		all.Wait()
-	}
 }
 
 // finish gives the host the time that it needs, and nothing may be left.
