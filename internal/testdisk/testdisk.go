@@ -119,7 +119,8 @@ func newMounts(t testing.TB) (*mounts, error) {
 	m := &mounts{t: t, base: t.TempDir()}
 	const script = `trap '' HUP INT QUIT TERM; cat >/dev/null
 while mnt=$(tac /proc/self/mounts | cut -d' ' -f2 | grep -m1 -F "$1/"); do umount -l "$mnt" || exit; done
-rm -rf --one-file-system "$1"`
+rm -rf --one-file-system "$1"
+rmdir "${1%/*}" 2>/dev/null || :`
 	path, err := look("setsid") // else a signal to the process group would end it
 	if err != nil {
 		return nil, fmt.Errorf("testdisk: setsid: %w", err)
