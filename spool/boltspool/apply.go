@@ -6,31 +6,39 @@ import (
 	"fmt"
 
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/record"
 )
 
 // A unit is a spool.Unit on its way through the committer.
 type unit struct {
 	changes []change
-	grows   bool  // it needs new space: an insert or a body
-	fresh   bool  // it neither changes nor ends what is stored: new mail
-	growth  int64 // how many bytes it adds, at most
-	invalid error // found before the committer saw it
-	err     error // the outcome
+	block   []byte // the changes as they stand in the log
+	grows   bool   // it needs new space: an insert or a body
+	fresh   bool   // it neither changes nor ends what is stored: new mail
+	growth  int64  // how many bytes it adds, at most
+	memory  int64  // of that, bodies in memory
+	invalid error  // found before the committer saw it
+	err     error  // the outcome
 }
 
 // A change is a spool.Change with its record encoded.
 type change struct {
-	op    spool.Op
-	entry *spool.Entry // of the caller, who waits: Rev and Size are set there
-	stage *writer
-	keep  bool
-	rec   []byte
+	op     spool.Op
+	entry  *spool.Entry // of the caller, who waits: Rev and Size are set there
+	stage  *writer
+	keep   bool
+	at     int // where the record begins in the block of the unit
+	length int // of the record
 
-	size int64 // of the content, set by the committer
-	old  brief // of Update and Remove
-	was  int64 // bytes of the record that they replace
-	gone bool  // a Remove of what is not stored
+	// What the committer found out.
+	old  shadow  // of Update, Remove and Release: the entry before
+	body bodyUse // of Insert and Update
+	size int64   // of the content
+	gone bool    // a Remove of what is not stored
 }
+
+// puts reports whether the change stores an entry.
+func (c *change) puts() bool { return c.op == spool.Insert || c.op == spool.Update }
 
 func (u *unit) settleStages(state stageState) {
 	for i := range u.changes {
@@ -41,21 +49,19 @@ func (u *unit) settleStages(state stageState) {
 }
 
 // Apply makes each unit durable, or nothing of it; see spool.Spool. It waits
-// for the next group commit: one sync of the current segment, if bodies came,
-// and one transaction of the index. Big bodies are synced before that, by the
-// caller's goroutine. ctx counts until the committer takes the units up.
+// for the next group commit, which is one sync of the log. Big bodies are synced
+// before that, by the caller's goroutine. ctx counts until the committer takes
+// the units up. While 4096 calls or 64 MiB are waiting, those that do nothing but
+// insert are answered with spool.ErrBusy; while four times as much is, all are.
 func (s *Spool) Apply(ctx context.Context, units ...spool.Unit) []error {
-	if err := s.usable(); err != nil {
+	if err := s.writable(); err != nil {
 		return repeat(err, len(units))
 	}
-	r := &request{units: make([]unit, len(units)), done: make(chan struct{})}
+	r := newRequest(len(units))
 	for i := range units {
 		u := &r.units[i]
 		u.invalid = s.prepare(u, units[i])
-		r.changes += len(u.changes)
-		for j := range u.changes {
-			r.bytes += u.changes[j].bytes()
-		}
+		r.add(u)
 	}
 	if err := s.inbox.submit(ctx, r); err != nil {
 		return repeat(err, len(units))
@@ -81,18 +87,36 @@ func repeat(err error, n int) []error {
 	return errs
 }
 
-func (c *change) bytes() int64 {
-	n := int64(len(c.rec))
-	if c.stage != nil && c.stage.big == nil {
-		n += c.stage.size()
-	}
-	return n
-}
-
 // prepare checks what can be checked without the state of the spool, encodes
-// the entries, and makes big bodies durable.
+// the changes, and makes big bodies durable.
 func (s *Spool) prepare(u *unit, su spool.Unit) error {
 	u.changes, u.fresh = make([]change, len(su)), true
+	if err := s.prepareChanges(u, su); err != nil {
+		u.changes, u.block = u.changes[:0], nil
+		return err
+	}
+	var last *writer
+	for i := range u.changes {
+		c := &u.changes[i]
+		u.fresh = u.fresh && c.op == spool.Insert
+		u.grows = u.grows || c.op == spool.Insert || c.stage != nil
+		u.growth += int64(c.length)
+		if c.stage == nil {
+			continue
+		}
+		if c.stage != last {
+			last = c.stage
+			u.growth += last.size()
+			u.memory += int64(len(last.bytes()))
+		}
+		if err := c.stage.prepare(); err != nil {
+			return s.writeError(err)
+		}
+	}
+	return nil
+}
+
+func (s *Spool) prepareChanges(u *unit, su spool.Unit) error {
 	var seen map[spool.ID]bool
 	if len(su) > 1 {
 		seen = make(map[spool.ID]bool, len(su))
@@ -100,35 +124,16 @@ func (s *Spool) prepare(u *unit, su spool.Unit) error {
 	for i := range su {
 		c := &u.changes[i]
 		if err := s.prepareChange(c, &su[i]); err != nil {
-			u.changes = u.changes[:0]
 			return err
 		}
-		u.grows = u.grows || c.op == spool.Insert || c.stage != nil
 		if seen[c.entry.ID] {
-			u.changes = u.changes[:0]
-			return fmt.Errorf("boltspool: a unit names entry %s twice: want each at most once", su[i].Entry.ID)
+			return fmt.Errorf("boltspool: a unit names entry %s twice: want each at most once", c.entry.ID)
 		}
 		if len(su) > 1 {
 			seen[c.entry.ID] = true
 		}
 	}
-	var last *writer
-	for i := range u.changes {
-		c := &u.changes[i]
-		u.fresh = u.fresh && c.op == spool.Insert
-		u.growth += int64(len(c.rec))
-		if c.stage == nil {
-			continue
-		}
-		if c.stage != last {
-			u.growth += c.stage.size()
-			last = c.stage
-		}
-		if err := c.stage.prepare(); err != nil {
-			return s.writeError(err)
-		}
-	}
-	return nil
+	return u.encode()
 }
 
 func (s *Spool) prepareChange(c *change, sc *spool.Change) error {
@@ -159,10 +164,6 @@ func (s *Spool) prepareChange(c *change, sc *spool.Change) error {
 		}
 		c.stage = w
 	}
-	c.rec = appendRecord(make([]byte, 0, 512+len(e.Header)+len(e.Outcome)), e)
-	if len(c.rec) > maxRecord {
-		return fmt.Errorf("boltspool: entry %s takes %d bytes, of %d at most: %w", e.ID, len(c.rec), maxRecord, spool.ErrTooLarge)
-	}
 	return nil
 }
 
@@ -179,5 +180,41 @@ func checkEntry(e *spool.Entry) error {
 	case e.Skip < 0:
 		return fmt.Errorf("boltspool: entry %s has the negative Skip %d", e.ID, e.Skip)
 	}
+	return nil
+}
+
+// maxUnit bounds what a unit takes in the log beside its bodies: it must fit in
+// one segment.
+const maxUnit = 1 << 30
+
+// encode makes the block of a unit. The entries that it stores have most of what
+// they say in common: the first is written in full, and of the others what
+// differs.
+func (u *unit) encode() error {
+	var base *spool.Entry
+	baseAt := 0
+	b := make([]byte, 0, 1024)
+	for i := range u.changes {
+		c := &u.changes[i]
+		switch c.op {
+		case spool.Remove:
+			b = record.AppendRemove(b, c.entry.ID)
+		case spool.Insert, spool.Update:
+			if len(b)-baseAt > record.MaxEntry/2 {
+				base = nil // it would be too far away
+			}
+			b, c.at = record.AppendPut(b, c.entry, base, baseAt)
+			if c.length = len(b) - c.at; c.length > record.MaxEntry {
+				return fmt.Errorf("boltspool: entry %s takes %d bytes, of %d at most: %w", c.entry.ID, c.length, record.MaxEntry, spool.ErrTooLarge)
+			}
+			if base == nil {
+				base, baseAt = c.entry, c.at
+			}
+		}
+		if len(b) > maxUnit {
+			return fmt.Errorf("boltspool: the entries of one unit take more than %d bytes: %w", maxUnit, spool.ErrTooLarge)
+		}
+	}
+	u.block = b
 	return nil
 }

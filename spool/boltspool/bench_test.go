@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/record"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 )
 
 // parallel runs b.N calls of f in that many goroutines and returns how many
@@ -40,7 +42,7 @@ func parallel(b *testing.B, clients int, f func() error) float64 {
 func BenchmarkCommit(b *testing.B) {
 	for _, clients := range []int{1, 16, 128} {
 		b.Run(map[int]string{1: "1", 16: "16", 128: "128"}[clients], func(b *testing.B) {
-			s := openTest(b, b.TempDir(), &Options{fs: osFS{}})
+			s := openTest(b, b.TempDir(), &Options{fs: vfs.OS{}})
 			payload := noise(4096)
 			rate := parallel(b, clients, func() error { return commitOne(b, s, payload) })
 			b.StopTimer()
@@ -72,25 +74,25 @@ func batchRate(b *testing.B, clients int, payload []byte) float64 {
 	return parallel(b, clients, func() error {
 		e := testEntry(spool.NewID())
 		return db.Batch(func(tx *bbolt.Tx) error {
-			bodies, err := tx.CreateBucketIfNotExists(bucketBodies)
+			bodies, err := tx.CreateBucketIfNotExists([]byte("bodies"))
 			if err != nil {
 				return err
 			}
-			entries, err := tx.CreateBucketIfNotExists(bucketEntries)
+			entries, err := tx.CreateBucketIfNotExists([]byte("entries"))
 			if err != nil {
 				return err
 			}
 			if err := bodies.Put(e.Body[:], payload); err != nil {
 				return err
 			}
-			return entries.Put(e.ID[:], encode(e))
+			return entries.Put(e.ID[:], record.AppendEntry(nil, e, nil, 0))
 		})
 	})
 }
 
 // BenchmarkLifecycle commits messages and removes them again.
 func BenchmarkLifecycle(b *testing.B) {
-	s := openTest(b, b.TempDir(), &Options{fs: osFS{}})
+	s := openTest(b, b.TempDir(), &Options{fs: vfs.OS{}})
 	payload := noise(4096)
 	rate := parallel(b, 64, func() error {
 		w, err := s.Create(b.Context(), 0)
@@ -113,22 +115,12 @@ func BenchmarkLifecycle(b *testing.B) {
 	b.ReportMetric(rate, "msg/s")
 }
 
-// BenchmarkIndexClaim claims one of many entries and releases it.
-func BenchmarkIndexClaim(b *testing.B) {
-	x := fillIndex(1_000_000)
-	req := &spool.ClaimRequest{Due: time.Now().Add(time.Hour), Limit: 1}
-	for b.Loop() {
-		taken, _ := x.claim(req)
-		x.release(x.slot(taken[0]).id)
-	}
-}
-
 // BenchmarkOpen opens a spool of 100,000 entries of about 700 bytes. The metric
 // B/entry is the heap that they cost.
 func BenchmarkOpen(b *testing.B) {
 	const n, batch = 100_000, 1000
 	dir := b.TempDir()
-	s := openTest(b, dir, &Options{fs: osFS{}})
+	s := openTest(b, dir, &Options{fs: vfs.OS{}})
 	for range n / batch {
 		w, err := s.Create(b.Context(), 0)
 		if err != nil {
@@ -147,7 +139,7 @@ func BenchmarkOpen(b *testing.B) {
 	var heap uint64
 	for b.Loop() {
 		before := heapInUse()
-		s = openTest(b, dir, &Options{fs: osFS{}})
+		s = openTest(b, dir, &Options{fs: vfs.OS{}})
 		heap = heapInUse() - before
 		s.Close()
 	}

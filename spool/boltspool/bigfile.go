@@ -4,13 +4,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/index"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/seglog"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 )
 
 const (
@@ -37,7 +39,7 @@ func (s *Spool) makeBigDir(name string) error {
 	if s.bigDirs.durable[name] {
 		return nil
 	}
-	if err := makeDir(s.fs, name); err != nil {
+	if err := vfs.MakeDir(s.fs, name); err != nil {
 		return err
 	}
 	s.bigDirs.durable[name] = true
@@ -47,7 +49,7 @@ func (s *Spool) makeBigDir(name string) error {
 // A bigWriter writes a body to a file of its own, and keeps a CRC32C for each
 // block: 4 bytes for 64 KiB.
 type bigWriter struct {
-	f    file
+	f    vfs.File
 	name string
 	size int64
 	sums []uint32
@@ -58,13 +60,13 @@ type bigWriter struct {
 func (w *bigWriter) write(p []byte) (n int, err error) {
 	n, err = w.f.WriteAt(p, w.size)
 	w.account(p[:n])
-	return n, noSpace(err)
+	return n, vfs.WriteError(err)
 }
 
 func (w *bigWriter) account(p []byte) {
 	for len(p) > 0 {
 		k := min(blockSize-int(w.size%blockSize), len(p))
-		w.part = crc32.Update(w.part, castagnoli, p[:k])
+		w.part = seglog.Update(w.part, p[:k])
 		w.size += int64(k)
 		p = p[k:]
 		if w.size%blockSize == 0 {
@@ -83,13 +85,19 @@ func (w *bigWriter) table() []uint32 {
 	return sums
 }
 
+// sum returns the checksum of the table.
+func (w *bigWriter) sum() uint32 {
+	table := appendTable(nil, w.table(), w.size)
+	return seglog.Checksum(table[:len(table)-bigTrailer])
+}
+
 // appendTable writes the block table with its trailer to b.
 func appendTable(b []byte, sums []uint32, size int64) []byte {
 	start := len(b)
 	for _, s := range sums {
 		b = binary.LittleEndian.AppendUint32(b, s)
 	}
-	sum := checksum(b[start:])
+	sum := seglog.Checksum(b[start:])
 	b = append(b, bigMagic...)
 	b = binary.LittleEndian.AppendUint64(b, uint64(size))
 	return binary.LittleEndian.AppendUint32(b, sum)
@@ -109,7 +117,7 @@ func parseTable(b []byte, size int64, sum uint32) ([]uint32, error) {
 		return nil, errors.New("no block table follows the body")
 	case binary.LittleEndian.Uint64(t[8:]) != uint64(size):
 		return nil, errors.New("block table of a body of another size")
-	case checksum(b[:n]) != sum || binary.LittleEndian.Uint32(t[16:]) != sum:
+	case seglog.Checksum(b[:n]) != sum || binary.LittleEndian.Uint32(t[16:]) != sum:
 		return nil, errors.New("wrong checksum of the block table")
 	}
 	sums := make([]uint32, blocks(size))
@@ -121,7 +129,7 @@ func parseTable(b []byte, size int64, sum uint32) ([]uint32, error) {
 
 // A bigBody reads and verifies a big body, block by block.
 type bigBody struct {
-	f    file
+	f    vfs.File
 	size int64
 	sums []uint32
 	fail func(error) error // makes a CorruptError
@@ -134,40 +142,40 @@ type bigBody struct {
 	}
 }
 
-func newBigBody(f file, size int64, sums []uint32, fail func(error) error) *bigBody {
+func newBigBody(f vfs.File, size int64, sums []uint32, fail func(error) error) *bigBody {
 	b := &bigBody{f: f, size: size, sums: sums, fail: fail}
 	b.mu.block = -1
 	return b
 }
 
-// openBig opens the body that r describes.
-func openBig(fsys vfs, dir string, id spool.ID, r bodyRecord, fail func(error) error) (*bigBody, error) {
+// openBig opens the body that b describes.
+func openBig(fsys vfs.FS, dir string, id spool.ID, b index.Body, fail func(error) error) (*bigBody, error) {
 	name, _ := bigPath(dir, id)
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
-	sums, err := readTable(f, r)
+	sums, err := readTable(f, b)
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	return newBigBody(f, r.size, sums, fail), nil
+	return newBigBody(f, b.Size, sums, fail), nil
 }
 
-func readTable(f file, r bodyRecord) ([]uint32, error) {
+func readTable(f vfs.File, b index.Body) ([]uint32, error) {
 	size, err := f.Size()
 	if err != nil {
 		return nil, err
 	}
-	if want := r.size + 4*blocks(r.size) + bigTrailer; size != want {
+	if want := b.Size + 4*blocks(b.Size) + bigTrailer; size != want {
 		return nil, fmt.Errorf("file of %d bytes instead of %d", size, want)
 	}
-	b := make([]byte, size-r.size)
-	if _, err := f.ReadAt(b, r.size); err != nil {
+	table := make([]byte, size-b.Size)
+	if _, err := f.ReadAt(table, b.Size); err != nil {
 		return nil, err
 	}
-	return parseTable(b, r.size, r.sum)
+	return parseTable(table, b.Size, b.Sum)
 }
 
 // readAt reads like io.ReaderAt, but may return fewer bytes without an error.
@@ -202,7 +210,7 @@ func (b *bigBody) load(n int64) error {
 	} else if err != nil {
 		return b.fail(err)
 	}
-	if checksum(b.mu.buf) != b.sums[n] {
+	if seglog.Checksum(b.mu.buf) != b.sums[n] {
 		return b.fail(fmt.Errorf("wrong checksum of the block at byte %d", n*blockSize))
 	}
 	b.mu.block = n

@@ -1,124 +1,28 @@
 package boltspool
 
 import (
-	"context"
 	"errors"
-	"runtime/debug"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
 const (
-	maxGroupChanges = 1024
-	maxGroupBytes   = 16 << 20
-	maxLinger       = 2 * time.Millisecond
+	// logKeep is how much room new mail leaves in the log to what ends and changes
+	// stored messages.
+	logKeep = 1 << 20
 	// probeInterval is how often a spool that has nothing to write looks at its disk.
 	probeInterval = 250 * time.Millisecond
 )
 
-// A request is one Apply that waits for the committer.
-type request struct {
-	units   []unit
-	changes int
-	bytes   int64
-	done    chan struct{}
-	taken   atomic.Int32
-}
-
-const (
-	waiting = iota
-	taken
-	givenUp
-)
-
-// inbox is where requests wait until the committer takes them up.
-type inbox struct {
-	mu struct {
-		sync.Mutex
-		pending []*request
-		closed  bool
-	}
-	wake chan struct{} // holds one hint that mu has changed
-}
-
-func (in *inbox) hint() {
-	select {
-	case in.wake <- struct{}{}:
-	default:
-	}
-}
-
-// submit waits until r was dealt with. After an error it was not taken up.
-func (in *inbox) submit(ctx context.Context, r *request) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	in.mu.Lock()
-	if in.mu.closed {
-		in.mu.Unlock()
-		return spool.ErrClosed
-	}
-	in.mu.pending = append(in.mu.pending, r)
-	in.mu.Unlock()
-	in.hint()
-
-	select {
-	case <-r.done:
-		return nil
-	case <-ctx.Done():
-	}
-	if r.taken.CompareAndSwap(waiting, givenUp) {
-		return ctx.Err()
-	}
-	<-r.done
-	return nil
-}
-
-func (in *inbox) close() {
-	in.mu.Lock()
-	in.mu.closed = true
-	in.mu.Unlock()
-	in.hint()
-}
-
-func (in *inbox) state() (pending int, closed bool) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return len(in.mu.pending), in.mu.closed
-}
-
-// take returns the requests of the next group.
-func (in *inbox) take() (group []*request) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	changes, bytes, n := 0, int64(0), 0
-	for _, r := range in.mu.pending {
-		if len(group) > 0 && (changes+r.changes > maxGroupChanges || bytes+r.bytes > maxGroupBytes) {
-			break
-		}
-		n++
-		if r.taken.CompareAndSwap(waiting, taken) {
-			group = append(group, r)
-			changes += r.changes
-			bytes += r.bytes
-		}
-	}
-	rest := copy(in.mu.pending, in.mu.pending[n:])
-	clear(in.mu.pending[rest:])
-	in.mu.pending = in.mu.pending[:rest]
-	return group
-}
-
-// commitLoop is the committer: the only goroutine that writes to the segments
-// and the index. It ends when the inbox is closed and empty.
+// commitLoop is the committer: the only goroutine that writes to the log. It
+// ends when the inbox is closed and empty.
 func (s *Spool) commitLoop() {
 	defer close(s.committerDone)
-	debug.SetPanicOnFault(true) // tryGroup recovers
 	var pace pacer
+	var reqs []*request
+	g := newGroup(s)
 	probe := time.NewTicker(probeInterval)
 	defer probe.Stop()
 	for {
@@ -131,17 +35,19 @@ func (s *Spool) commitLoop() {
 			continue
 		}
 		pace.linger(&s.inbox, pending)
-		group := s.inbox.take()
-		if len(group) == 0 {
+		if reqs = s.inbox.take(reqs[:0]); len(reqs) == 0 {
 			continue
 		}
 		start := time.Now()
-		s.commitGroup(group)
-		for _, r := range group {
+		s.commitGroup(g, reqs)
+		for _, r := range reqs {
 			close(r.done)
 		}
+		took, n := time.Since(start), len(reqs)
+		clear(reqs)
 		left, _ := s.inbox.state()
-		pace.closed(len(group)+left, time.Since(start))
+		pace.closed(n+left, took)
+		s.keeper.look()
 	}
 }
 
@@ -154,44 +60,8 @@ func (s *Spool) idle(probe <-chan time.Time) {
 	}
 }
 
-// A pacer decides how long a group is collected. The clients whose requests
-// were answered together come back together: to wait for them a little makes
-// groups larger, and one client alone never waits.
-type pacer struct {
-	clients int           // that were in flight when the last group closed
-	commit  time.Duration // moving average of what a group takes
-}
-
-func (p *pacer) closed(clients int, took time.Duration) {
-	p.clients = clients
-	if p.commit == 0 {
-		p.commit = took
-	}
-	p.commit += (took - p.commit) / 8
-}
-
-func (p *pacer) limit() time.Duration { return min(p.commit/4, maxLinger) }
-
-func (p *pacer) linger(in *inbox, pending int) {
-	if pending >= p.clients {
-		return
-	}
-	timer := time.NewTimer(p.limit())
-	defer timer.Stop()
-	for {
-		select {
-		case <-timer.C:
-			return
-		case <-in.wake:
-		}
-		if n, closed := in.state(); closed || n >= p.clients {
-			return
-		}
-	}
-}
-
 // commitGroup makes a group durable and sets the error of each unit.
-func (s *Spool) commitGroup(reqs []*request) {
+func (s *Spool) commitGroup(g *group, reqs []*request) {
 	if err := s.failed(); err != nil {
 		refuseAll(reqs, err)
 		return
@@ -202,7 +72,7 @@ func (s *Spool) commitGroup(reqs []*request) {
 		return
 	}
 	for {
-		err := s.tryGroup(reqs, refuse)
+		err := g.commit(reqs, refuse)
 		if err == nil {
 			return
 		}
@@ -244,11 +114,10 @@ func (s *Spool) refuseGrowth(reqs []*request) (r refusal) {
 	if s.short(shortBytes | shortInodes) {
 		s.probeSpace() // a full spool that is busy is never idle
 	}
-	if !grows(reqs) {
-		return r
+	if grows(reqs) {
+		r.fresh = s.checkSpace()
 	}
-	r.fresh = s.checkSpace()
-	if s.indexFile.unsupported {
+	if !s.log.Allocates() {
 		r.growth = r.fresh // nothing is allocated ahead for updates and removes: the reserve is all they have
 	}
 	return r

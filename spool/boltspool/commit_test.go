@@ -69,7 +69,7 @@ func TestTakeLimits(t *testing.T) {
 			for range 10 {
 				in.mu.pending = append(in.mu.pending, &request{changes: test.changes, bytes: test.bytes})
 			}
-			if n := len(in.take()); n != test.want {
+			if n := len(in.take(nil)); n != test.want {
 				t.Errorf("the group has %d requests, want %d", n, test.want)
 			}
 			if left, _ := in.state(); left != 10-test.want {

@@ -1,7 +1,6 @@
 package boltspool
 
 import (
-	"bytes"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -9,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs/vfstest"
 	"github.com/deferredqueue/deferredqueue/spool/spooltest"
 )
 
@@ -23,10 +24,10 @@ func TestConformance(t *testing.T) {
 			return openTest(t, s.(*Spool).dir, nil)
 		},
 		Fail: func(t *testing.T, s spool.Spool) {
-			s.(*Spool).fs.(*faultFS).armKind("commit", syscall.EIO)
+			s.(*Spool).fs.(*vfstest.Fault).ArmKind("datasync", syscall.EIO)
 		},
 		Damage: func(t *testing.T, s spool.Spool, id spool.ID, part string) {
-			damage(t, s.(*Spool).dir, id, part)
+			damageFile(t, s.(*Spool).dir, id, part)
 		},
 	})
 }
@@ -45,10 +46,10 @@ func TestConformanceStaged(t *testing.T) {
 			return openTest(t, s.(*Spool).dir, &Options{StageMemory: -1})
 		},
 		Fail: func(t *testing.T, s spool.Spool) {
-			s.(*Spool).fs.(*faultFS).armKind("committed", syscall.EIO)
+			s.(*Spool).fs.(*vfstest.Fault).ArmKind("datasynced", syscall.EIO)
 		},
 		Damage: func(t *testing.T, s spool.Spool, id spool.ID, part string) {
-			damage(t, s.(*Spool).dir, id, part)
+			damageFile(t, s.(*Spool).dir, id, part)
 		},
 	})
 }
@@ -65,7 +66,7 @@ func openTest(t testing.TB, dir string, opts *Options) *Spool {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.fs == nil {
-		o.fs = newFaultFS()
+		o.fs = vfstest.NewFault(vfs.OS{})
 	}
 	s, err := Open(dir, &o)
 	if err != nil {
@@ -81,15 +82,15 @@ func newTest(t testing.TB, opts *Options) *Spool {
 	t.Helper()
 	dir := t.TempDir()
 	t.Cleanup(func() {
+		if _, err := os.Stat(filepath.Join(dir, markDamaged)); err == nil {
+			return
+		}
 		s, err := Open(dir, &Options{Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Errorf("opening the spool when the test has ended: %v", err)
 			return
 		}
 		defer s.Close()
-		if len(s.mu.damaged) > 0 || s.bodyDamage {
-			return // which the test has made
-		}
 		if err := checkIndex(s); err != nil {
 			t.Errorf("the index is inconsistent: %v", err)
 		}
@@ -97,58 +98,23 @@ func newTest(t testing.TB, opts *Options) *Spool {
 	return openTest(t, dir, opts)
 }
 
-// damage flips a bit of what is stored of an entry or a body.
-func damage(t *testing.T, dir string, id spool.ID, part string) {
+// damageFile flips a bit of what is stored of an entry or a body.
+func damageFile(t *testing.T, dir string, id spool.ID, part string) {
 	t.Helper()
-	if part == "entry" {
-		flipAfter(t, filepath.Join(dir, "index.db"), id[:], recordFixed+2)
-		return
-	}
 	s := openTest(t, dir, nil)
-	name, off, _, err := bodyFile(s, id)
+	name, off, err := entryFile(s, id)
+	if part == "body" {
+		name, off, _, err = bodyFile(s, id)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
 	flip(t, name, off+7)
-}
-
-func flip(t *testing.T, name string, off int64) {
-	t.Helper()
-	b, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b[off] ^= 0x10
-	if err := os.WriteFile(name, b, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, markDamaged), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// flipAfter flips a bit at a distance behind every place in a file where mark
-// stands with a record after it: freed pages hold older copies.
-func flipAfter(t *testing.T, name string, mark []byte, distance int) {
-	t.Helper()
-	b, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := false
-	for i := 0; ; {
-		j := bytes.Index(b[i:], mark)
-		if j < 0 {
-			break
-		}
-		i += j + len(mark)
-		if b[i] == recordVersion && b[i+3] == 0 && i+distance < len(b) {
-			b[i+distance] ^= 0x10
-			found = true
-		}
-	}
-	if !found {
-		t.Fatalf("%s does not hold %x", name, mark)
-	}
-	if err := os.WriteFile(name, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
+// markDamaged is a file in a directory that a test has damaged.
+const markDamaged = "damaged-by-test"

@@ -3,7 +3,6 @@ package boltspool
 import (
 	"bytes"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -102,68 +101,4 @@ func lookAt(t *testing.T, dir string, bodies map[spool.ID][]byte) (damage int) {
 		}
 	}
 	return damage
-}
-
-func readBody(t *testing.T, s *Spool, id spool.ID) ([]byte, error) {
-	t.Helper()
-	b, err := s.Open(t.Context(), id)
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
-	return io.ReadAll(b)
-}
-
-// TestDamageKeeps checks that damage to the record of a body does not lead to
-// the deletion of what it would have referred to.
-func TestDamageKeeps(t *testing.T) {
-	dir := t.TempDir()
-	s := openTest(t, dir, nil)
-	e := storeOne(t, s, noise(1000))
-	name, _, _, err := bodyFile(s, e.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Close()
-	flipBodyRecord(t, filepath.Join(dir, "index.db"), e.Body)
-	s = openTest(t, dir, nil)
-	if _, err := os.Stat(name); err != nil {
-		t.Errorf("the segment of a body whose record is damaged: %v", err)
-	}
-	var corrupt *spool.CorruptError
-	if _, err := s.Open(t.Context(), e.Body); !errors.As(err, &corrupt) {
-		t.Errorf("Open: got %v, want a *CorruptError", err)
-	}
-	got, _, err := s.Claim(t.Context(), spool.ClaimRequest{IDs: []spool.ID{e.ID}})
-	if err != nil || len(got) != 1 {
-		t.Fatalf("Claim: got %d entries and error %v, want the entry", len(got), err)
-	}
-	if errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Remove, Entry: got[0]}}); errs != nil {
-		t.Errorf("Remove of an entry whose body is damaged: %v", errs)
-	}
-	if _, err := os.Stat(name); err != nil {
-		t.Errorf("the segment after the entry was removed: %v", err)
-	}
-}
-
-// flipBodyRecord flips a bit wherever the record of a body stands.
-func flipBodyRecord(t *testing.T, name string, id spool.ID) {
-	t.Helper()
-	b, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mark := append(append([]byte{}, id[:]...), recordVersion, byte(inSegment))
-	found := false
-	for i := bytes.Index(b, mark); i >= 0; i = bytes.Index(b, mark) {
-		b[i+len(mark)+5] ^= 1
-		b[i+len(mark)-1] ^= 0x80 // the mark is not found again
-		found = true
-	}
-	if !found {
-		t.Fatal("the record was not found")
-	}
-	if err := os.WriteFile(name, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -1,6 +1,6 @@
-// Package boltspool is the embedded spool on disk: entries in a bbolt index,
-// bodies in append-only segment files, one committer that makes what many
-// clients ask for durable together.
+// Package boltspool is the embedded spool on disk: a log in segment files, of
+// which one sync makes durable what many clients ask for together, and a bbolt
+// index that says now and then where things are in it.
 //
 // # Usage
 //
@@ -8,15 +8,17 @@
 //	defer sp.Close()
 //
 // What a [Spool] promises is the contract of package spool. One process has the
-// directory open at a time; copy it only while it is closed.
+// directory open at a time. Copy a spool that is open by [Spool.Backup] and by
+// nothing else; [Verify] checks one that is not, and the command spoolctl looks
+// into it.
 //
 // # Durability
 //
-// Commit and Apply answer nil after the bodies and then the index transaction
-// were synced, with every directory entry on which they depend. Requests that
-// arrive together share these syncs: when several clients are in flight, the
-// committer waits for them for a quarter of what a commit takes, and at most
-// 2 ms; a single client never waits.
+// Commit and Apply answer nil after bodies and entries were synced, with every
+// directory entry on which they depend. Requests that arrive together share one
+// sync: when several clients are in flight, the committer waits for them for a
+// quarter of what a group takes, and at most 2 ms; a single client never waits.
+// A body of more than about 1 MiB has a file of its own, which its client syncs.
 //
 // A write that finds no space (ENOSPC, EDQUOT) is taken back and answered with
 // spool.ErrFull. So is a new message while less than Options.Reserve is free,
@@ -24,67 +26,33 @@
 // of Options.ReserveInodes or beyond Options.Quota; updates and removes then
 // still succeed, on space that was allocated ahead, and what one unit inserts
 // beside them, as long as there is any space at all. These states end by
-// themselves. Every other failed write, every failed sync and
-// every failed commit of the index is final: spool.ErrFailed, until the spool is
-// opened again, which finds out what is really there.
+// themselves. Every other failed write, every failed sync and every failed
+// commit of the index is final: spool.ErrFailed, until the spool is opened
+// again, which finds out what is really there.
+//
+// Everything on disk has checksums. What is damaged is set aside, with all that
+// surrounds it, reported by Scan, Claim and Open, and never deleted; what is not
+// damaged goes on.
 //
 // # Memory
 //
-// An entry costs about 100 bytes however large it is: its record, with header,
-// metadata and envelope, stays in the index file and is read when the entry is
-// claimed. A queue whose entries are of many ages costs up to 6 KiB more. A body
-// costs nothing. The index file is mapped into memory; its
-// resident pages belong to the page cache and are not heap.
+// An entry with a body of its own costs about 100 bytes, however large they are:
+// records, with header, metadata and envelope, stay in the log and are read when
+// the entry is claimed. A queue whose entries are of many ages costs up to 6 KiB
+// more. The index file is mapped into memory; its resident pages belong to the
+// page cache and are not heap.
 //
 // # Files
 //
-// Integers are little-endian, checksums CRC32C (Castagnoli). A later format has
-// a higher number in FORMAT.
-//
 //	LOCK         flock'ed while the spool is open; holds the process ID as text
-//	FORMAT       "deferredqueue spool, format 1\n"; written last when a spool is made
-//	index.db     bbolt, see below
-//	running      16 bytes naming this opening, then 16 bytes per place: the ID of
-//	             an entry whose handler may run, or zeros; never synced
-//	seg/N.seg    segments, N being the generation in 16 hexadecimal digits
-//	big/xx/ID    one body that did not fit in memory; xx are the last two digits of ID
+//	FORMAT       "deferredqueue spool, format 2, id ...\n"; written last when a spool is made
+//	index.db     the checkpoint: where entries and bodies are
+//	running      which handlers run, and up to where the log is durable; never synced
+//	seg/N.seg    segments of the log, N being 16 hexadecimal digits
+//	seg/spare-N  files to become segments
+//	big/xx/ID    one large body; xx are the last two digits of ID
 //	big/stage-ID the same before its Commit; deleted at open
 //
-// A segment begins with 24 bytes: "DQSEG", 0, 0, 1; generation (8); zero (4);
-// checksum of the 20 bytes before (4). Frames follow without gaps:
-//
-//	 0  "DQFR"
-//	 4  type: 1 a body, 2 an entry (reserved for a later format); 3 zero bytes
-//	 8  generation of the segment
-//	16  length of the payload
-//	24  ID
-//	40  checksum of the payload
-//	44  checksum of generation, offset of the frame (8 bytes each) and bytes 0 to 43
-//	48  the payload
-//
-// The checksum of the header depends on generation and offset, so that what an
-// earlier use of the file or the blocks left behind never passes for a frame.
-// Bytes behind the last frame that the index knows were never acknowledged, and
-// are cut off at open. A segment is deleted when the index refers to nothing in
-// it.
-//
-// A big file begins with the body itself. The checksums of its blocks of 64 KiB
-// follow (4 bytes each), then "DQBIGTB", 1, the size of the body (8) and the
-// checksum of these checksums (4), which stands in the index too.
-//
-// The index has three buckets. In "meta" are "format" (one byte, 1) and "marks",
-// the opening whose interruptions were counted last. In "bodies", by ID, are 42
-// bytes: version 1; kind (1 in a segment, 2 in a file); number of entries that
-// refer to it (4); size (8); generation of the segment (8); offset of the frame
-// (8); checksum of the body, or of its block checksums (4); zero (4); checksum of
-// the ID and the bytes before (4).
-//
-// In "entries", by ID, are version 1; state; flags (1 SMTPUTF8, 2 REQUIRETLS);
-// zero; revision (8); size (8); due and received (12 each: seconds since 1970,
-// nanoseconds); body (16); skip (8); length of the header (4). Then, with lengths
-// as varints, and those of what may be absent one higher than they are: queue;
-// class; expires (12); attempts and interrupted (signed varints); sender; BODY;
-// RET; ENVID; recipients, each of address, ORCPT and NOTIFY words; metadata;
-// header; last error; outcome. The last 4 bytes are the checksum of the ID and
-// everything before.
+// docs/SPOOL.md has the format, how a spool recovers, how formats change, and
+// the measurements behind it.
 package boltspool

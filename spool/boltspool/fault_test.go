@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs/vfstest"
 )
 
 // A ledger is what a client knows of a spool: what was acknowledged, and what
@@ -134,7 +136,7 @@ func (l *ledger) change(up, rm *spool.Entry) {
 // verify opens the spool anew and compares.
 func (l *ledger) verify(dir string) {
 	l.t.Helper()
-	s := openTest(l.t, dir, &Options{fs: osFS{}})
+	s := openTest(l.t, dir, &Options{fs: vfs.OS{}})
 	found := map[spool.ID]*spool.Entry{}
 	for e, err := range s.Scan(l.t.Context(), spool.Query{}) {
 		if err != nil {
@@ -177,7 +179,7 @@ func (l *ledger) readable(s *Spool, e *spool.Entry) {
 
 // work does a little of everything: small and big bodies, a new segment, shared
 // bodies, updates and removes.
-func (l *ledger) work(dir string, fsys vfs) {
+func (l *ledger) work(dir string, fsys vfs.FS) {
 	s, err := Open(dir, &Options{SegmentSize: 2 << 20, Reserve: -1, Logger: slog.New(slog.DiscardHandler), fs: fsys})
 	if err != nil {
 		l.t.Logf("Open: %v", err)
@@ -204,8 +206,8 @@ func (l *ledger) work(dir string, fsys vfs) {
 // TestFaultPoints lets each single operation fail, as a damaged disk or a full
 // one would, and looks for every acknowledged message afterwards.
 func TestFaultPoints(t *testing.T) {
-	count := newFaultFS()
-	count.arm(0, nil)
+	count := vfstest.NewFault(vfs.OS{})
+	count.Arm(0, nil)
 	l := newLedger(t)
 	dir := filepath.Join(fastDir(t), "spool")
 	l.work(dir, count)
@@ -213,7 +215,7 @@ func TestFaultPoints(t *testing.T) {
 	if len(l.acked) != 6 {
 		t.Fatalf("without a fault %d entries were stored, want 6", len(l.acked))
 	}
-	ops := count.mu.ops
+	ops := count.Ops()
 	t.Logf("%d fault points", len(ops))
 	for _, cause := range []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EMFILE} {
 		for at := 1; at <= len(ops); at++ {
@@ -221,17 +223,17 @@ func TestFaultPoints(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%d-%v", at, cause), func(t *testing.T) {
-				fsys := newFaultFS()
-				fsys.arm(at, cause)
+				fsys := vfstest.NewFault(vfs.OS{})
+				fsys.Arm(at, cause)
 				l, dir := newLedger(t), filepath.Join(fastDir(t), "spool")
 				l.work(dir, fsys)
-				if fsys.fired() == "" {
+				if fsys.Fired() == "" {
 					t.Skip("the work took another course")
 				}
 				l.verify(dir)
-				l.classify(cause, fsys.fired())
+				l.classify(cause, fsys.Fired())
 				if t.Failed() {
-					t.Logf("the fault was %v in %s", cause, fsys.fired())
+					t.Logf("the fault was %v in %s", cause, fsys.Fired())
 				}
 			})
 		}
@@ -248,7 +250,7 @@ func (l *ledger) classify(cause syscall.Errno, where string) {
 	op, _, _ := strings.Cut(where, " ")
 	final := cause == syscall.EIO
 	switch op {
-	case "sync", "datasync", "syncdir", "commit", "committed":
+	case "sync", "datasync", "datasynced", "syncdir", "commit", "committed":
 		final = true
 	case "remove":
 		final = false // what is not deleted is an orphan

@@ -3,9 +3,9 @@ package boltspool
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 )
 
 // usable returns ErrClosed, ErrFailed or nil.
@@ -14,6 +14,17 @@ func (s *Spool) usable() error {
 		return spool.ErrClosed
 	}
 	return s.failed()
+}
+
+// writable returns what usable does, or that the spool was opened to be read only.
+func (s *Spool) writable() error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if s.opts.ReadOnly {
+		return fmt.Errorf("boltspool: %s was opened with Options.ReadOnly", s.dir)
+	}
+	return nil
 }
 
 func (s *Spool) failed() error {
@@ -41,7 +52,7 @@ func (s *Spool) Health() error {
 func (s *Spool) fail(cause error) error {
 	err := fmt.Errorf("boltspool: %s: %w: %w", s.dir, spool.ErrFailed, cause)
 	if s.failure.CompareAndSwap(nil, &err) {
-		s.log.Error("boltspool: storage failed; the spool must be opened again", "dir", s.dir, "error", cause)
+		s.logger.Error("boltspool: storage failed; the spool must be opened again", "dir", s.dir, "error", cause)
 		s.notify()
 	}
 	return s.failed()
@@ -51,9 +62,9 @@ func (s *Spool) fail(cause error) error {
 // ErrBusy. It returns nil for everything after which the disk is in doubt.
 func (s *Spool) passing(err error) error {
 	switch {
-	case errors.Is(err, errNoSpace):
+	case errors.Is(err, vfs.ErrNoSpace):
 		return s.foundFull(err)
-	case errors.Is(err, errTooMany):
+	case errors.Is(err, vfs.ErrTooMany):
 		return fmt.Errorf("boltspool: %s: %w: %w", s.dir, spool.ErrBusy, err)
 	}
 	return nil
@@ -69,21 +80,6 @@ func (s *Spool) writeError(err error) error {
 		return passing
 	}
 	return s.fail(err)
-}
-
-// readError turns the error of reading a body into one of package spool.
-func (s *Spool) readError(id spool.ID, err error) error {
-	switch {
-	case isTooMany(err):
-		return fmt.Errorf("boltspool: body %s: %w: %w", id, spool.ErrBusy, err)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("boltspool: body %s: %w", id, err)
-	}
-	return &spool.CorruptError{ID: id, Part: "body", Err: err}
-}
-
-func (s *Spool) corruptBody(id spool.ID) func(error) error {
-	return func(err error) error { return s.readError(id, err) }
 }
 
 // notify leaves a hint in Changed.

@@ -1,9 +1,13 @@
 package boltspool
 
 import (
+	"context"
+	"errors"
 	"fmt"
-
-	"go.etcd.io/bbolt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
@@ -16,51 +20,83 @@ func abandon(s *Spool) {
 	}
 	s.inbox.close()
 	<-s.committerDone
+	close(s.keeper.stop)
+	<-s.keeper.done
 	s.closeFiles()
+}
+
+// frameHeader is what stands in front of a body in a segment.
+const frameHeader = 48
+
+func segmentFile(dir string, n uint32) string {
+	return filepath.Join(dir, "seg", fmt.Sprintf("%016x.seg", n))
 }
 
 // bodyFile returns the file in which a body lies, and where in it.
 func bodyFile(s *Spool, id spool.ID) (name string, off, size int64, err error) {
-	r, err := s.bodyRecord(id)
+	b, err := s.findBody(id)
 	if err != nil {
 		return "", 0, 0, err
 	}
-	if r.kind == inFile {
+	if b.File {
 		name, _ = bigPath(s.bigDir, id)
-		return name, 0, r.size, nil
+		return name, 0, b.Size, nil
 	}
-	return s.segs.path(r.segment), r.off + frameHeaderSize, r.size, nil
+	return segmentFile(s.dir, b.Place.Segment()), b.Place.Offset() + frameHeader, b.Size, nil
 }
 
-// checkIndex runs the consistency check of bbolt, compares the reference counts
-// of bodies with the entries that refer to them, and what is stored with what
-// the spool has counted.
+// entryFile returns the file in which the record of an entry lies, and where.
+func entryFile(s *Spool, id spool.ID) (name string, off int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.mu.index.Find(id)
+	if !ok {
+		return "", 0, fmt.Errorf("no entry %s", id)
+	}
+	return segmentFile(s.dir, e.Place.Segment()), e.Place.Offset(), nil
+}
+
+// checkIndex compares what a spool has counted with what is there, and reads
+// every entry.
 func checkIndex(s *Spool) error {
-	return s.db.View(func(tx *bbolt.Tx) error {
-		for err := range tx.Check() {
-			return err
+	live := map[uint32]int64{}
+	for _, u := range s.log.Usage() {
+		if u.Live != 0 {
+			live[u.Segment] = u.Live
 		}
-		refs, used := map[spool.ID]uint32{}, int64(0)
-		err := tx.Bucket(bucketEntries).ForEach(func(k, v []byte) error {
-			b, err := parseBrief(v, k)
-			refs[b.body]++
-			used += int64(len(v))
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		err = tx.Bucket(bucketBodies).ForEach(func(k, v []byte) error {
-			r, err := parseBodyRecord(v, k)
-			used += r.size
-			if err == nil && r.refs != refs[spool.ID(k)] {
-				err = fmt.Errorf("body %x has %d references and %d entries", k, r.refs, refs[spool.ID(k)])
-			}
-			return err
-		})
-		if err == nil && used != s.used {
-			err = fmt.Errorf("%d bytes are stored, and %d were counted", used, s.used)
-		}
-		return err
-	})
+	}
+	s.mu.Lock()
+	err := s.mu.index.Check(live)
+	s.mu.Unlock()
+	for _, scanErr := range s.Scan(context.Background(), spool.Query{}) {
+		err = errors.Join(err, scanErr)
+	}
+	return err
+}
+
+func flip(t *testing.T, name string, off int64) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, off); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 0x10
+	if _, err := f.WriteAt(b, off); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readBody(t *testing.T, s *Spool, id spool.ID) ([]byte, error) {
+	t.Helper()
+	b, err := s.Open(t.Context(), id)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	return io.ReadAll(b)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,16 +16,25 @@ var errLocked = errors.New("locked by another")
 
 const lockPoll = 10 * time.Millisecond
 
-// lockDir takes the lock of the directory and writes the process ID into it.
-// The lock ends with the file that is returned, or with the process.
-func lockDir(dir string, timeout time.Duration) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o600)
+// lockDir takes the lock of the directory and writes the process ID into it, or
+// shares it with others who only read. The lock ends with the file that is
+// returned, or with the process. A directory that cannot be written, and has no
+// lock, is not locked for reading: nobody can have it open otherwise.
+func lockDir(dir string, readOnly bool, timeout time.Duration) (*os.File, error) {
+	flag := os.O_CREATE | os.O_RDWR
+	if readOnly {
+		flag = os.O_RDONLY
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), flag, 0o600)
+	if readOnly && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("boltspool: %w", err)
 	}
 	deadline := time.Now().Add(timeout)
 	for {
-		err = tryLock(f)
+		err = tryLock(f, readOnly)
 		if !errors.Is(err, errLocked) || !time.Now().Before(deadline) {
 			break
 		}
@@ -36,6 +46,9 @@ func lockDir(dir string, timeout time.Duration) (*os.File, error) {
 	if err != nil {
 		f.Close()
 		return nil, err
+	}
+	if readOnly {
+		return f, nil
 	}
 	// The process ID is a help for people: a disk that is full may lack it.
 	_ = f.Truncate(0)

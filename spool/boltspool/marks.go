@@ -1,31 +1,34 @@
 package boltspool
 
 import (
+	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/seglog"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 )
 
 const (
-	markSize = len(spool.ID{})
-	maxMarks = 64 << 20 // bytes of the file
+	markSize  = len(spool.ID{})
+	maxMarks  = 64 << 20 // bytes of the file
+	firstMark = 2        // place of the first entry
 )
 
-// marks is the file "running": 16 bytes that name this opening of the spool, then
-// one ID for each entry whose handler may run. It is written without a sync: the
-// page cache outlives the process, and that is all a mark must do.
+// marks is the file "running": 16 bytes that name this opening of the spool, 16
+// that say how much of the log is durable, and then one ID for each entry whose
+// handler may run. It is written without a sync: the page cache outlives the
+// process, and that is all a mark must do. What it says of the log is true
+// whenever it is read, though perhaps not the latest.
 type marks struct {
-	f   file
+	f   vfs.File
 	log *slog.Logger
 	mu  struct {
 		sync.Mutex
@@ -37,44 +40,62 @@ type marks struct {
 	}
 }
 
-// openMarks hands what an earlier process left to count, with the name of its
-// opening, and begins anew.
-func openMarks(fsys vfs, name string, log *slog.Logger, count func(opening spool.ID, ids []spool.ID) error) (*marks, error) {
-	old, err := readFile(fsys, name, maxMarks)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+// A leftover is what the marks of an earlier process say.
+type leftover struct {
+	opening spool.ID
+	synced  seglog.Place
+	ids     []spool.ID // each once
+}
+
+func readMarks(fsys vfs.FS, name string) (left leftover, err error) {
+	b, err := vfs.ReadFile(fsys, name, maxMarks)
+	if errors.Is(err, fs.ErrNotExist) {
+		return left, nil
 	}
-	if opening, ids := parseMarks(old); len(ids) > 0 {
-		if err := count(opening, ids); err != nil {
-			return nil, err
+	return parseMarks(b), err
+}
+
+func parseMarks(b []byte) (left leftover) {
+	if len(b) < firstMark*markSize {
+		return left
+	}
+	copy(left.opening[:], b)
+	le := binary.LittleEndian
+	if place := b[markSize : 2*markSize]; seglog.Checksum(place[:8]) == le.Uint32(place[8:]) {
+		left.synced = seglog.Place(le.Uint64(place))
+	}
+	for b = b[firstMark*markSize:]; len(b) >= markSize; b = b[markSize:] {
+		if id := spool.ID(b[:markSize]); !id.IsZero() {
+			left.ids = append(left.ids, id)
 		}
 	}
+	slices.SortFunc(left.ids, func(a, b spool.ID) int { return bytes.Compare(a[:], b[:]) })
+	left.ids = slices.Compact(left.ids)
+	return left
+}
+
+// newMarks begins the file anew.
+func newMarks(fsys vfs.FS, name string, log *slog.Logger) (*marks, error) {
 	f, err := fsys.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	m := &marks{f: f, log: log}
 	m.mu.slots = make(map[spool.ID]int)
-	m.mu.next = 1
+	m.mu.next = firstMark
 	var opening spool.ID
 	rand.Read(opening[:]) // never fails: crypto/rand documents it
 	m.write(0, opening)
 	return m, nil
 }
 
-// parseMarks returns the entries that are marked, each once.
-func parseMarks(b []byte) (opening spool.ID, ids []spool.ID) {
-	if len(b) < markSize {
-		return opening, nil
-	}
-	copy(opening[:], b)
-	for b = b[markSize:]; len(b) >= markSize; b = b[markSize:] {
-		if id := spool.ID(b[:markSize]); !id.IsZero() {
-			ids = append(ids, id)
-		}
-	}
-	slices.SortFunc(ids, func(a, b spool.ID) int { return slices.Compare(a[:], b[:]) })
-	return opening, slices.Compact(ids)
+// synced says that the log is durable up to a place. A write that fails costs
+// nothing but help with telling damage from what was never finished.
+func (m *marks) synced(p seglog.Place) {
+	var b [markSize]byte
+	binary.LittleEndian.PutUint64(b[:], uint64(p))
+	binary.LittleEndian.PutUint32(b[8:], seglog.Checksum(b[:8]))
+	_, _ = m.f.WriteAt(b[:], int64(markSize))
 }
 
 func (m *marks) start(id spool.ID) {
@@ -129,7 +150,7 @@ func (m *marks) clear() error {
 // power. When the process dies before Ended or Close, the next Open adds one to
 // Interrupted of these entries. It does not wait for the disk.
 func (s *Spool) Started(ids ...spool.ID) {
-	if s.closed.Load() {
+	if s.closed.Load() || s.marks == nil {
 		return
 	}
 	for _, id := range ids {
@@ -140,53 +161,10 @@ func (s *Spool) Started(ids ...spool.ID) {
 // Ended takes the marks of Started away. To end what was not started does
 // nothing.
 func (s *Spool) Ended(ids ...spool.ID) {
-	if s.closed.Load() {
+	if s.closed.Load() || s.marks == nil {
 		return
 	}
 	for _, id := range ids {
 		s.marks.end(id)
 	}
-}
-
-// countInterrupted adds one to Interrupted of the entries that an earlier
-// process left marked, durably, and once for each opening of the spool.
-func (s *Spool) countInterrupted(opening spool.ID, ids []spool.ID) (err error) {
-	defer recoverIndex(&err)()
-	s.log.Warn("boltspool: the last process died while handlers ran", "dir", s.dir, "entries", len(ids))
-	err = s.indexFile.reserve(0, 0)
-	if err != nil {
-		return err
-	}
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		meta := tx.Bucket(bucketMeta)
-		if string(meta.Get(keyMarks)) == string(opening[:]) {
-			return nil
-		}
-		entries := tx.Bucket(bucketEntries)
-		entries.FillPercent = fillPercent
-		for _, id := range ids {
-			if err := s.interrupted(entries, id); err != nil {
-				return err
-			}
-		}
-		return meta.Put(keyMarks, opening[:])
-	})
-}
-
-func (s *Spool) interrupted(entries *bbolt.Bucket, id spool.ID) error {
-	v := entries.Get(id[:])
-	if v == nil {
-		return nil
-	}
-	e, err := parseRecord(v, id[:])
-	if err != nil {
-		return nil // reported when the entries are read
-	}
-	e.Interrupted++
-	rec := appendRecord(nil, e)
-	sealRecord(rec, id, e.Rev+1, e.Size)
-	if err := entries.Put(id[:], rec); err != nil {
-		return fmt.Errorf("entry %s in %s: %w", id, filepath.Base(s.indexName()), err)
-	}
-	return nil
 }

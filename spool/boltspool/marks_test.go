@@ -47,7 +47,7 @@ func TestMarksReuse(t *testing.T) {
 		s.Started(a, b)
 		s.Ended(b, a, b)
 	}
-	if size, err := s.marks.f.Size(); err != nil || size != int64(3*markSize) {
-		t.Errorf("the file has %d bytes (error %v), want %d", size, err, 3*markSize)
+	if size, err := s.marks.f.Size(); err != nil || size != int64(4*markSize) {
+		t.Errorf("the file has %d bytes (error %v), want %d", size, err, 4*markSize)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/seglog"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -111,7 +112,9 @@ func TestSecondOpener(t *testing.T) {
 
 func TestFormat(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
-		{"later", formatPrefix + "2\n", "format 2"},
+		{"later", formatPrefix + "3\n", "format 3"},
+		{"earlier", formatPrefix + "1\n", "format 1"},
+		{"no name", formatPrefix + "2\n", "is damaged"},
 		{"other", "hello\n", "not a spool"},
 		{"empty", "", "not a spool"},
 	} {
@@ -187,7 +190,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	abandon(s)
-	orphan := filepath.Join(dir, "seg", segmentName(77))
+	orphan := segmentFile(dir, 77)
 	if err := os.WriteFile(orphan, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +201,7 @@ func TestSweep(t *testing.T) {
 			t.Errorf("the staged body %s is still there: %s", id, files)
 		}
 	}
-	if strings.Contains(files, segmentName(77)) {
+	if strings.Contains(files, filepath.Base(orphan)) {
 		t.Error("a segment to which nothing refers is still there")
 	}
 	for _, e := range []*spool.Entry{small, big} {
@@ -211,73 +214,115 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// TestSegments checks that a segment goes with its last body, and that the
-// bodies behind a restart stand in the same one.
-func TestSegments(t *testing.T) {
-	dir := t.TempDir()
-	opts := &Options{SegmentSize: 2 << 20}
-	s := openTest(t, dir, opts)
-	var entries []*spool.Entry
-	for range 6 {
-		entries = append(entries, storeOne(t, s, noise(900_000)))
-	}
-	seg := filepath.Join(dir, "seg")
-	if files, _ := os.ReadDir(seg); len(files) != 3 {
-		t.Errorf("6 bodies of 900 kB stand in %d segments of 2 MiB, want 3", len(files))
-	}
-	body, err := s.Open(t.Context(), entries[0].Body)
+// segments returns the names of the files in the directory of segments.
+func segmentFiles(t *testing.T, dir string) (segments, spares []string) {
+	t.Helper()
+	files, err := os.ReadDir(filepath.Join(dir, "seg"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer body.Close()
-	for _, e := range entries[:4] {
-		if errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Remove, Entry: e}}); errs != nil {
-			t.Fatal(errs)
+	for _, f := range files {
+		if strings.HasSuffix(f.Name(), ".seg") {
+			segments = append(segments, f.Name())
+		} else {
+			spares = append(spares, f.Name())
 		}
 	}
-	if files, _ := os.ReadDir(seg); len(files) != 1 {
-		t.Errorf("after all but the last segment became unused, there are %d, want 1", len(files))
-	}
-	if _, err := body.ReadAt(make([]byte, 900_000), 0); err != nil {
-		t.Errorf("a body that was open when it was removed: %v", err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = openTest(t, dir, opts)
-	storeOne(t, s, noise(10))
-	if files, _ := os.ReadDir(seg); len(files) != 1 {
-		t.Errorf("after a restart there are %d segments, want 1", len(files))
+	return segments, spares
+}
+
+// TestTornTail writes what a crash may leave behind the last group: part of
+// another, or zeros where it was to be. Neither is found, and the next message
+// is stored there.
+func TestTornTail(t *testing.T) {
+	for name, tear := range map[string]func(group []byte){
+		"whole but for a byte": func(g []byte) { g[len(g)-1] ^= 1 },
+		"cut":                  func(g []byte) { clear(g[len(g)/2:]) },
+		"without its front":    func(g []byte) { clear(g[:48]) },
+		"zeros":                func(g []byte) { clear(g) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := openTest(t, dir, nil)
+			first := storeOne(t, s, noise(1000))
+			end, _ := s.log.End()
+			marks, err := os.ReadFile(s.marksName()) // as if the power had gone before the next was acknowledged
+			if err != nil {
+				t.Fatal(err)
+			}
+			second := storeOne(t, s, noise(500))
+			after, _ := s.log.End()
+			abandon(s)
+			segment := segmentFile(dir, end.Segment())
+			b, err := os.ReadFile(segment)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tear(b[end.Offset():after.Offset()])
+			if err := errors.Join(os.WriteFile(segment, b, 0o600), os.WriteFile(s.marksName(), marks, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+
+			s = openTest(t, dir, nil)
+			if err := checkIndex(s); err != nil {
+				t.Errorf("what was never finished counts as damage: %v", err)
+			}
+			if got, _ := s.log.End(); got != end {
+				t.Errorf("the log ends at %v, want %v", got, end)
+			}
+			if _, err := s.Open(t.Context(), second.Body); !errors.Is(err, spool.ErrNotFound) {
+				t.Errorf("a body of a torn group: got %v, want ErrNotFound", err)
+			}
+			third := storeOne(t, s, noise(300))
+			if got := seglog.Place(third.Rev); got.Segment() != end.Segment() || got < end || got > after {
+				t.Errorf("the next message stands at %v, want %v", got, end)
+			}
+			for _, e := range []*spool.Entry{first, third} {
+				if _, err := readBody(t, s, e.Body); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
 }
 
-// TestTornTail writes garbage behind the last frame, as a crash does.
-func TestTornTail(t *testing.T) {
+// TestTornOrDamaged: what was acknowledged is damaged if it cannot be read, and
+// not cut off, even at the end of the log.
+func TestTornOrDamaged(t *testing.T) {
 	dir := t.TempDir()
 	s := openTest(t, dir, nil)
 	first := storeOne(t, s, noise(1000))
-	name, off, size, err := bodyFile(s, first.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	second := storeOne(t, s, noise(500))
 	abandon(s)
-	f, err := os.OpenFile(name, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	torn := frameHeader{Type: frameBody, Generation: 1, Length: 500, ID: spool.NewID()}.append(nil, off+size)
-	f.WriteAt(append(torn, noise(200)...), off+size)
-	f.Close()
+	place := seglog.Place(second.Rev)
+	flip(t, segmentFile(dir, place.Segment()), place.Offset()+5)
 
-	s = openTest(t, dir, nil)
-	if info, err := os.Stat(name); err != nil || info.Size() != off+size {
-		t.Errorf("the segment has %d bytes (error %v), want the torn tail cut off at %d", info.Size(), err, off+size)
-	}
-	second := storeOne(t, s, noise(300))
-	if n, at, _, _ := bodyFile(s, second.Body); n != name || at != off+size+frameHeaderSize {
-		t.Errorf("the next body stands in %s at %d, want %s at %d", n, at, name, off+size+frameHeaderSize)
-	}
-	if _, err := s.Open(t.Context(), first.Body); err != nil {
-		t.Error(err)
+	for range 3 {
+		s = openTest(t, dir, nil)
+		var corrupt *spool.CorruptError
+		n := 0
+		for e, err := range s.Scan(t.Context(), spool.Query{}) {
+			switch {
+			case errors.As(err, &corrupt):
+				n++
+			case err != nil || e.ID != first.ID:
+				t.Errorf("Scan: got %v, %v", e, err)
+			}
+		}
+		if n != 1 {
+			t.Errorf("Scan reported %d damages, want 1", n)
+		}
+		if _, err := readBody(t, s, first.Body); err != nil {
+			t.Error(err)
+		}
+		if e := storeOne(t, s, noise(10)); seglog.Place(e.Rev).Segment() == place.Segment() {
+			t.Error("something is written to a segment that is set aside")
+		} else if errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Remove, Entry: e}}); errs != nil {
+			t.Error(errs)
+		}
+		if _, err := os.Stat(segmentFile(dir, place.Segment())); err != nil {
+			t.Errorf("the damaged segment: %v", err)
+		}
+		s.Close()
 	}
 }

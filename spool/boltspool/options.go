@@ -4,6 +4,14 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/index"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
+)
+
+const (
+	minSegment = 2 << 20
+	maxSegment = 1 << 30
 )
 
 // Options configures a [Spool]. The zero value, like a nil *Options, selects
@@ -14,9 +22,10 @@ type Options struct {
 	LockTimeout time.Duration
 
 	// SegmentSize is the size in bytes at which a segment file is closed and
-	// the next one begun; at least 2 MiB. A segment is deleted as a whole once
-	// none of its bodies is needed any more, so that smaller segments give space
-	// back sooner. Defaults to 64 MiB.
+	// the next one begun; from 2 MiB to 1 GiB. Its space is used again once nothing
+	// in it is needed, or once so little is that the rest is moved. Smaller
+	// segments give space back sooner, and cost a sync more often. Defaults to
+	// 64 MiB.
 	SegmentSize int64
 
 	// StageMemory is how many bytes of bodies that are still arriving are kept
@@ -25,7 +34,8 @@ type Options struct {
 	StageMemory int64
 
 	// MaxMessageSize is the largest body in bytes; a Write beyond it answers
-	// spool.ErrTooLarge. Negative: no limit. Defaults to 1 GiB.
+	// spool.ErrTooLarge. Negative: as large as the format allows, which is 128 MiB
+	// less than 4 GiB. Defaults to 1 GiB.
 	MaxMessageSize int64
 
 	// Reserve is how many bytes of the file system are left free for updates
@@ -52,12 +62,19 @@ type Options struct {
 	// Negative: none. Defaults to none.
 	Quota int64
 
+	// ReadOnly opens a spool to be looked at, by Scan, Open and Queues; everything
+	// else answers an error. Nothing in the directory is changed, so that it may be
+	// a backup on a medium that cannot be written. Several processes may look at the
+	// same time, but none that has it open otherwise. The directory must hold a
+	// spool. Defaults to false.
+	ReadOnly bool
+
 	// Logger receives what happens aside from any call: damage that was found,
 	// files that could not be deleted, and the beginning and end of the states
 	// spool.ErrFull, spool.ErrNoInodes, spool.ErrQuota and spool.ErrFailed. Defaults to slog.Default().
 	Logger *slog.Logger
 
-	fs vfs // what tests put in the place of the operating system
+	fs vfs.FS // what tests put in the place of the operating system
 }
 
 // withDefaults returns a complete copy of o, or says what is wrong with it.
@@ -71,8 +88,11 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&c.StageMemory, 64<<20)
 	setDefault(&c.MaxMessageSize, 1<<30)
 	setDefault(&c.Reserve, 64<<20)
-	if c.SegmentSize < 2<<20 {
-		return c, fmt.Errorf("boltspool: Options.SegmentSize is %d bytes: want at least 2 MiB", c.SegmentSize)
+	if c.SegmentSize < minSegment || c.SegmentSize > maxSegment {
+		return c, fmt.Errorf("boltspool: Options.SegmentSize is %d bytes: want 2 MiB to 1 GiB", c.SegmentSize)
+	}
+	if c.MaxMessageSize < 0 || c.MaxMessageSize > index.MaxBody {
+		c.MaxMessageSize = index.MaxBody
 	}
 	setDefault(&c.ReserveInodes, 1024)
 	c.Reserve, c.ReserveInodes, c.Quota = max(c.Reserve, 0), max(c.ReserveInodes, 0), max(c.Quota, 0)
@@ -80,7 +100,7 @@ func (o *Options) withDefaults() (Options, error) {
 		c.Logger = slog.Default()
 	}
 	if c.fs == nil {
-		c.fs = osFS{}
+		c.fs = vfs.OS{}
 	}
 	return c, nil
 }

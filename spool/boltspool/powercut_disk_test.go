@@ -97,10 +97,16 @@ func newPowerTest(t *testing.T, base string) *powerTest {
 	}}
 }
 
-// begin removes the spool.
+// begin removes the spool, for good: a cut does not bring it back.
 func (p *powerTest) begin() {
 	p.t.Helper()
-	if err := os.RemoveAll(p.Dir); err != nil {
+	err := os.RemoveAll(p.Dir)
+	if parent, err2 := os.Open(filepath.Dir(p.Dir)); err == nil && err2 == nil {
+		err = errors.Join(parent.Sync(), parent.Close())
+	} else {
+		err = errors.Join(err, err2)
+	}
+	if err != nil {
 		p.t.Fatal(err)
 	}
 	p.bag, p.past = newMailbag(), nil

@@ -9,19 +9,20 @@ import (
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs/vfstest"
 )
 
-// TestProbeFails: a sync that fails while a full spool looks for room is as
-// final as any other.
+// TestProbeFails: what fails while a full spool looks for room is as final as at
+// any other time.
 func TestProbeFails(t *testing.T) {
-	fsys := newFaultFS()
+	fsys := vfstest.NewFault(vfs.OS{})
 	s := newTest(t, &Options{fs: fsys})
 	e := storeOne(t, s, noise(100))
-	fsys.setFree(1)
+	fsys.SetFree(1)
 	s.setShort(shortBytes, true)
-	s.indexFile.size = 0 // the next look allocates, and syncs that
-	fsys.armKind("sync", syscall.EIO)
-	fsys.setFree(0)
+	fsys.ArmKind("allocate", syscall.EIO) // of the segment, which the next look does
+	fsys.SetFree(0)
 	for deadline := time.Now().Add(10 * time.Second); errors.Is(s.Health(), spool.ErrFull); {
 		expectHint(t, s, "Health is to change")
 		if time.Now().After(deadline) {
@@ -29,16 +30,16 @@ func TestProbeFails(t *testing.T) {
 		}
 	}
 	if err := s.Health(); !errors.Is(err, spool.ErrFailed) {
-		t.Fatalf("Health after a failed sync: %v, want ErrFailed (fired: %q)", err, fsys.fired())
+		t.Fatalf("Health after a failed look: %v, want ErrFailed (fired: %q)", err, fsys.Fired())
 	}
 	if errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Remove, Entry: e}}); errs == nil || !errors.Is(errs[0], spool.ErrFailed) {
-		t.Errorf("Apply after a failed sync: %v, want ErrFailed", errs)
+		t.Errorf("Apply after a failed look: %v, want ErrFailed", errs)
 	}
 }
 
 // A slowDirFS lets the syncs of one directory wait.
 type slowDirFS struct {
-	vfs
+	vfs.FS
 	dir     string
 	entered chan struct{}
 	release chan struct{}
@@ -52,14 +53,14 @@ func (f *slowDirFS) SyncDir(name string) error {
 			<-f.release
 		})
 	}
-	return f.vfs.SyncDir(name)
+	return f.FS.SyncDir(name)
 }
 
 // TestSharedDirectory: a body in a directory that another Writer is just making
 // is not durable before the directory is.
 func TestSharedDirectory(t *testing.T) {
 	s := newTest(t, nil)
-	slow := &slowDirFS{vfs: s.fs, dir: s.bigDir, entered: make(chan struct{}), release: make(chan struct{})}
+	slow := &slowDirFS{FS: s.fs, dir: s.bigDir, entered: make(chan struct{}), release: make(chan struct{})}
 	s.fs = slow
 	parent := filepath.Join(s.bigDir, "zz")
 	made := make(chan error, 2)

@@ -1,21 +1,19 @@
 package boltspool
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"slices"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/index"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 )
 
-// readBatch is how many entries one read transaction covers.
+// readBatch is how many entries are read while segments are kept in place.
 const readBatch = 64
 
 // Claim makes this Spool the owner of entries; see spool.Spool. Its cost grows
@@ -26,30 +24,22 @@ func (s *Spool) Claim(ctx context.Context, req spool.ClaimRequest) ([]*spool.Ent
 	if err := ctx.Err(); err != nil {
 		return nil, time.Time{}, err
 	}
-	if err := s.usable(); err != nil {
+	if err := s.writable(); err != nil {
 		return nil, time.Time{}, err
 	}
-	if req.IDs == nil && req.Limit <= 0 {
-		req.Limit = 0
-	}
-	ids, next, damage := s.take(&req)
-	entries := make([]*spool.Entry, 0, len(ids))
-	for some := range slices.Chunk(ids, readBatch) {
-		err := s.view(func(bucket, _ *bbolt.Bucket) error {
-			for _, id := range some {
-				e, err := parseStored(bucket, id)
-				if err != nil {
-					s.mu.Lock()
-					damage = append(damage, s.setAside(id, err))
-					s.mu.Unlock()
-					continue
-				}
-				entries = append(entries, e)
+	taken, next, damage := s.take(&req)
+	entries := make([]*spool.Entry, 0, len(taken))
+	r := s.newReader()
+	for some := range slices.Chunk(taken, readBatch) {
+		err := s.readEntries(r, some, func(id spool.ID, e *spool.Entry, err error) {
+			if err != nil {
+				damage = append(damage, s.setAside(id, err))
+				return
 			}
-			return nil
+			entries = append(entries, e)
 		})
 		if err != nil {
-			s.giveBack(ids)
+			s.giveBack(taken)
 			return nil, time.Time{}, err
 		}
 	}
@@ -57,49 +47,94 @@ func (s *Spool) Claim(ctx context.Context, req spool.ClaimRequest) ([]*spool.Ent
 }
 
 // take makes entries owned, and returns the damage that is to be reported.
-func (s *Spool) take(req *spool.ClaimRequest) (ids []spool.ID, next time.Time, damage []error) {
+func (s *Spool) take(req *spool.ClaimRequest) (taken []spool.ID, next time.Time, damage []error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	x := s.mu.index
-	var taken []slotID
+	var entries []index.Entry
 	if req.IDs != nil {
-		taken = x.claimIDs(req.IDs)
+		entries = s.mu.index.ClaimIDs(req.IDs)
 		for _, id := range req.IDs {
 			if err := s.mu.damaged[id]; err != nil {
 				damage = append(damage, err)
 			}
 		}
 	} else {
-		var due int64
-		taken, due = x.claim(req)
-		if due != never {
-			next = fromInstant(due)
-		}
+		entries, next = s.mu.index.Claim(req)
 		if req.Limit > 0 {
 			damage, s.mu.unsaid = s.mu.unsaid, nil
 		}
 	}
-	ids = make([]spool.ID, len(taken))
-	for i, n := range taken {
-		ids[i] = x.slot(n).id
+	taken = make([]spool.ID, len(entries))
+	for i := range entries {
+		taken[i] = entries[i].ID
 	}
-	return ids, next, damage
+	return taken, next, damage
 }
 
 func (s *Spool) giveBack(ids []spool.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {
-		s.mu.index.release(id)
+		if s.mu.damaged[id] == nil {
+			s.mu.index.Release(id)
+		}
 	}
 }
 
-func parseStored(bucket *bbolt.Bucket, id spool.ID) (*spool.Entry, error) {
-	v := bucket.Get(id[:])
-	if v == nil {
-		return nil, errors.New("no record in the index")
+// setAside keeps a damaged entry from every claim and change until the spool is
+// opened again. Its place in the log stays as it is.
+func (s *Spool) setAside(id spool.ID, err error) error {
+	corrupt := corruptEntry(id, err)
+	s.logger.Error("boltspool: an entry is damaged and set aside", "dir", s.dir, "error", corrupt)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.index.Own(id)
+	s.mu.damaged[id] = corrupt
+	return corrupt
+}
+
+// readEntries reads some entries, and hands out each, or the damage to it. What
+// is not stored any more is left out. An error says nothing about them.
+func (s *Spool) readEntries(r *entryReader, ids []spool.ID, each func(spool.ID, *spool.Entry, error)) error {
+	done := s.log.Reading()
+	defer done()
+	for _, at := range s.lookUp(ids) {
+		if at.damage != nil {
+			each(at.ID, nil, at.damage)
+			continue
+		}
+		e, err := r.entry(at.Entry)
+		if err != nil {
+			if s.closed.Load() {
+				return spool.ErrClosed
+			}
+			if passing := s.readPassing(err); passing != nil {
+				return passing
+			}
+		}
+		each(at.ID, e, err)
 	}
-	return parseRecord(v, id[:])
+	return nil
+}
+
+// A whereabout is where an entry is, or why that is not known.
+type whereabout struct {
+	index.Entry
+	damage error
+}
+
+func (s *Spool) lookUp(ids []spool.ID) []whereabout {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := make([]whereabout, 0, len(ids))
+	for _, id := range ids {
+		if e, ok := s.mu.index.Find(id); ok {
+			found = append(found, whereabout{Entry: e})
+		} else if err := s.mu.damaged[id]; err != nil {
+			found = append(found, whereabout{index.Entry{ID: id}, err})
+		}
+	}
+	return found
 }
 
 // Open reads a stored body. One from a segment, up to about 1 MiB, is read into
@@ -109,117 +144,79 @@ func (s *Spool) Open(ctx context.Context, id spool.ID) (spool.Body, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	b, err := s.openBody(id)
-	if errors.Is(err, fs.ErrNotExist) {
-		// Removed between the look at the index and the opening of the file?
-		if _, err := s.bodyRecord(id); err != nil {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	src, err := s.openBody(id)
+	if isMissing(err) {
+		// A file that was removed between the look at the index and its opening?
+		if _, err := s.findBody(id); err != nil {
 			return nil, err
 		}
-		return nil, s.readError(id, err)
-	}
-	return b, err
-}
-
-func (s *Spool) openBody(id spool.ID) (spool.Body, error) {
-	r, err := s.bodyRecord(id)
-	if err != nil {
-		return nil, err
-	}
-	var src source
-	if r.kind == inSegment {
-		var b []byte
-		b, err = readSegment(s.fs, s.segs.dir, id, r)
-		src = memoryBody(b)
-	} else {
-		src, err = openBig(s.fs, s.bigDir, id, r, s.corruptBody(id))
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case err == nil:
+		return &body{src: src}, nil
+	case errors.Is(err, spool.ErrNotFound):
 		return nil, err
+	case s.closed.Load():
+		return nil, spool.ErrClosed
+	}
+	return nil, s.readError(id, err)
+}
+
+func (s *Spool) openBody(id spool.ID) (source, error) {
+	done := s.log.Reading()
+	defer done()
+	b, err := s.findBody(id)
+	switch {
 	case err != nil:
-		return nil, s.readError(id, err)
+		return nil, err
+	case b.Lost():
+		return nil, errors.New("it is not known where it is, because the log is damaged")
+	case b.File:
+		return openBig(s.fs, s.bigDir, id, b, s.corruptBody(id))
 	}
-	return &body{src: src}, nil
+	data, err := s.log.Body(b.Place, id, b.Size)
+	return memoryBody(data), err
 }
 
-func (s *Spool) bodyRecord(id spool.ID) (r bodyRecord, err error) {
-	err = s.view(func(_, bodies *bbolt.Bucket) error {
-		v := bodies.Get(id[:])
-		if v == nil {
-			return fmt.Errorf("boltspool: body %s: %w", id, spool.ErrNotFound)
-		}
-		var err error
-		if r, err = parseBodyRecord(v, id[:]); err != nil {
-			return &spool.CorruptError{ID: id, Part: "body", Err: err}
-		}
-		return nil
-	})
-	return r, err
-}
-
-// Scan yields entries in the order of their IDs; see spool.Spool. It reads a few
-// at a time and holds neither a lock nor a transaction while it yields.
-func (s *Spool) Scan(ctx context.Context, q spool.Query) iter.Seq2[*spool.Entry, error] {
-	return func(yield func(*spool.Entry, error) bool) {
-		type result struct {
-			e   *spool.Entry
-			err error
-		}
-		batch := make([]result, 0, readBatch)
-		after, more := q.After[:], true
-		for more {
-			batch = batch[:0]
-			err := ctx.Err()
-			if err == nil {
-				more, err = s.scanSome(&after, q.Queue, func(e *spool.Entry, err error) {
-					batch = append(batch, result{e, err})
-				})
-			}
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			for _, r := range batch {
-				if !yield(r.e, r.err) {
-					return
-				}
-			}
-		}
+func (s *Spool) findBody(id spool.ID) (index.Body, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ref, ok := s.mu.index.FindBody(id)
+	if !ok {
+		return index.Body{}, fmt.Errorf("boltspool: body %s: %w", id, spool.ErrNotFound)
 	}
+	return s.mu.index.Body(ref), nil
 }
 
-// scanSome reads up to readBatch entries behind after, which it moves on.
-func (s *Spool) scanSome(after *[]byte, queue string, add func(*spool.Entry, error)) (more bool, err error) {
-	err = s.view(func(entries, _ *bbolt.Bucket) error {
-		c := entries.Cursor()
-		k, v := c.Seek(*after)
-		if k != nil && bytes.Equal(k, *after) {
-			k, v = c.Next()
-		}
-		for n := 0; k != nil && n < readBatch; n++ {
-			*after = append((*after)[:0:0], k...)
-			if b, err := parseBrief(v, k); err != nil || queue == "" || string(b.queue) == queue {
-				add(scanOne(k, v))
-			}
-			k, v = c.Next()
-		}
-		more = k != nil
-		return nil
-	})
-	return more, err
-}
-
-func scanOne(k, v []byte) (*spool.Entry, error) {
-	e, err := parseRecord(v, k)
-	if err != nil {
-		var id spool.ID
-		copy(id[:], k)
-		return nil, &spool.CorruptError{ID: id, Part: "entry", Err: err}
+// readPassing returns what the caller is told if an error of reading will pass
+// by itself, or concerns who may read; nil if it says that something is damaged.
+func (s *Spool) readPassing(err error) error {
+	switch {
+	case errors.Is(err, vfs.ErrTooMany):
+		return fmt.Errorf("boltspool: %s: %w: %w", s.dir, spool.ErrBusy, err)
+	case isPermission(err):
+		return fmt.Errorf("boltspool: %w", err)
 	}
-	return e, nil
+	return nil
+}
+
+// readError turns the error of reading a body into one of package spool.
+func (s *Spool) readError(id spool.ID, err error) error {
+	if passing := s.readPassing(err); passing != nil {
+		return passing
+	}
+	return &spool.CorruptError{ID: id, Part: "body", Err: err}
+}
+
+func (s *Spool) corruptBody(id spool.ID) func(error) error {
+	return func(err error) error { return s.readError(id, err) }
 }
 
 // Queues yields what is counted in memory, for each queue, class and state.
+// Entries that are set aside because of damage are among them.
 func (s *Spool) Queues(ctx context.Context) iter.Seq2[spool.QueueInfo, error] {
 	return func(yield func(spool.QueueInfo, error) bool) {
 		err := ctx.Err()
@@ -231,7 +228,7 @@ func (s *Spool) Queues(ctx context.Context) iter.Seq2[spool.QueueInfo, error] {
 			return
 		}
 		s.mu.Lock()
-		infos := s.mu.index.infos()
+		infos := s.mu.index.Infos()
 		s.mu.Unlock()
 		for _, info := range infos {
 			if !yield(info, nil) {
@@ -239,27 +236,4 @@ func (s *Spool) Queues(ctx context.Context) iter.Seq2[spool.QueueInfo, error] {
 			}
 		}
 	}
-}
-
-func (x *index) infos() (infos []spool.QueueInfo) {
-	for _, q := range x.queues {
-		for _, g := range q.classes {
-			for state := range g.states {
-				t := &g.states[state]
-				if t.entries == 0 {
-					continue
-				}
-				info := spool.QueueInfo{Queue: q.name, Class: g.class, State: spool.State(state),
-					Entries: int64(t.entries), Bytes: t.bytes, Oldest: fromInstant(t.oldest)}
-				if info.State == spool.Queued { // both are times before which nothing was received
-					info.Oldest = fromInstant(max(t.oldest, q.ages.oldest()))
-				}
-				if k := t.key(); k != never {
-					info.NextDue = fromInstant(k)
-				}
-				infos = append(infos, info)
-			}
-		}
-	}
-	return infos
 }

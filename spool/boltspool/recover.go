@@ -5,291 +5,194 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"strings"
-	"syscall"
-	"time"
-
-	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/checkpoint"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/index"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/record"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/seglog"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 )
-
-const (
-	formatVersion = 1
-	formatPrefix  = "deferredqueue spool, format "
-)
-
-var (
-	bucketEntries = []byte("entries")
-	bucketBodies  = []byte("bodies")
-	bucketMeta    = []byte("meta")
-	keyFormat     = []byte("format")
-	keyMarks      = []byte("marks")
-)
-
-var errIndexDamage = errors.New("index.db is damaged")
-
-func indexDamage(what any) error {
-	return fmt.Errorf("boltspool: %w: %v; keep the directory and restore it from a copy", errIndexDamage, what)
-}
 
 // open does the work of Open. What it opened is closed by closeFiles.
-func (s *Spool) open() error {
-	if err := s.makeDirs(); err != nil {
-		return err
+func (s *Spool) open() (err error) {
+	if !s.opts.ReadOnly {
+		if err := vfs.MakeDir(s.fs, s.dir); err != nil {
+			return fmt.Errorf("boltspool: %w", err)
+		}
 	}
-	var err error
-	if s.lock, err = lockDir(s.dir, s.opts.LockTimeout); err != nil {
+	if s.lock, err = lockDir(s.dir, s.opts.ReadOnly, s.opts.LockTimeout); err != nil {
 		return err
 	}
 	if err := s.initialize(); err != nil {
 		return err
 	}
+	left, err := readMarks(s.fs, s.marksName())
+	if err != nil {
+		return fmt.Errorf("boltspool: %w", err)
+	}
 	if err := s.openIndex(); err != nil {
 		return err
 	}
-	if s.marks, err = openMarks(s.fs, filepath.Join(s.dir, "running"), s.log, s.countInterrupted); err != nil {
-		return fmt.Errorf("boltspool: running: %w", err)
-	}
-	s.segs = &segments{fs: s.fs, dir: filepath.Join(s.dir, "seg"), max: s.opts.SegmentSize, use: make(map[uint64]*usage)}
-	if err := s.load(); err != nil {
+	if err := s.load(left.synced); err != nil {
 		return err
 	}
-	if err := s.sweep(); err != nil {
-		return fmt.Errorf("boltspool: %w", err)
-	}
-	return nil
-}
-
-func (s *Spool) makeDirs() error {
-	if err := makeDir(s.fs, s.dir); err != nil {
-		return fmt.Errorf("boltspool: %w", err)
-	}
-	return nil
-}
-
-// initialize makes the files of a new spool, the format file last, or checks the
-// format of an old one.
-func (s *Spool) initialize() error {
-	name := filepath.Join(s.dir, "FORMAT")
-	contents, err := readFile(s.fs, name, 1<<10)
-	if err == nil {
-		return checkFormat(s.dir, string(contents))
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("boltspool: %w", err)
-	}
-	if err := s.fs.SyncDir(filepath.Dir(s.dir)); err != nil {
-		return fmt.Errorf("boltspool: %w", err)
-	}
-	seg := filepath.Join(s.dir, "seg")
-	for _, d := range []string{seg, s.bigDir} {
-		if err := makeDir(s.fs, d); err != nil {
-			return fmt.Errorf("boltspool: %w", err)
-		}
-		if files, err := s.fs.ReadDir(d); err != nil {
-			return fmt.Errorf("boltspool: %w", err)
-		} else if len(files) > 0 {
-			return fmt.Errorf("boltspool: %s holds mail, but the file FORMAT is missing: restore it, with the text %q", s.dir, formatText())
-		}
-	}
-	if err := s.initIndex(); err != nil {
-		return fmt.Errorf("boltspool: %w", err)
-	}
-	if err := writeFile(s.fs, name, []byte(formatText())); err != nil {
-		return fmt.Errorf("boltspool: %w", err)
-	}
-	return nil
-}
-
-func formatText() string { return formatPrefix + strconv.Itoa(formatVersion) + "\n" }
-
-func checkFormat(dir, text string) error {
-	number, ok := strings.CutPrefix(strings.TrimSuffix(text, "\n"), formatPrefix)
-	v, err := strconv.Atoi(number)
-	switch {
-	case !ok || err != nil || v < 1:
-		return fmt.Errorf("boltspool: %s is not a spool: its file FORMAT says %q", dir, text)
-	case v > formatVersion:
-		return fmt.Errorf("boltspool: %s has format %d, and this program knows formats up to %d: use a later release", dir, v, formatVersion)
-	}
-	return nil
-}
-
-func (s *Spool) indexName() string { return filepath.Join(s.dir, "index.db") }
-
-// boltOptions are those of the index. A large mapping is address space only, and
-// spares the committer the wait for readers that a larger one would need.
-func (s *Spool) boltOptions() *bbolt.Options {
-	o := &bbolt.Options{
-		Timeout:        max(s.opts.LockTimeout, time.Millisecond),
-		NoFreelistSync: true,
-		FreelistType:   bbolt.FreelistMapType,
-		NoStatistics:   true,
-	}
-	if strconv.IntSize == 64 && runtime.GOOS != "windows" {
-		var gib int64 = 1 << 30
-		o.InitialMmapSize = int(16 * gib)
-	}
-	return o
-}
-
-// initIndex makes an empty index under a temporary name: bbolt's own first
-// writes are not safe against a crash.
-func (s *Spool) initIndex() error {
-	tmp := s.indexName() + ".tmp"
-	if err := s.fs.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	db, err := bbolt.Open(tmp, 0o600, s.boltOptions())
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketEntries, bucketBodies, bucketMeta} {
-			if _, err := tx.CreateBucket(b); err != nil {
-				return err
-			}
-		}
-		return tx.Bucket(bucketMeta).Put(keyFormat, []byte{formatVersion})
-	})
-	if err2 := db.Close(); err == nil {
-		err = err2
-	}
-	if err == nil {
-		err = s.fs.Rename(tmp, s.indexName())
-	}
-	if err == nil {
-		err = s.fs.SyncDir(s.dir)
-	}
-	return err
-}
-
-func (s *Spool) openIndex() (err error) {
-	if s.indexFile, err = openIndexFile(s.fs, s.indexName()); err != nil {
-		return fmt.Errorf("boltspool: the index is missing or cannot be opened: %w", err)
-	}
-	if err := verifyPages(s.indexFile.f); err != nil {
-		return indexDamage(err)
-	}
-	defer recoverIndex(&err)()
-	o := s.boltOptions()
-	s.db, err = bbolt.Open(s.indexName(), 0o600, o)
-	if errors.Is(err, syscall.ENOMEM) { // address space is limited
-		o.InitialMmapSize = 0
-		s.db, err = bbolt.Open(s.indexName(), 0o600, o)
-	}
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return fmt.Errorf("boltspool: %s is in use by another process: one process at a time can open a spool", s.dir)
-	}
-	if err != nil {
-		return fmt.Errorf("boltspool: index.db: %w", err)
-	}
-	s.db.AllocSize = indexStep
-	return s.db.View(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketEntries, bucketBodies, bucketMeta} {
-			if tx.Bucket(b) == nil {
-				return indexDamage(fmt.Sprintf("bucket %q is missing", b))
-			}
-		}
-		v := tx.Bucket(bucketMeta).Get(keyFormat)
-		if len(v) != 1 || v[0] != formatVersion {
-			return indexDamage(fmt.Sprintf("it says format %v instead of %d", v, formatVersion))
-		}
+	if s.opts.ReadOnly {
 		return nil
-	})
-}
-
-// load reads the index into memory.
-func (s *Spool) load() error {
-	return s.view(func(entries, bodies *bbolt.Bucket) error {
-		err := bodies.ForEach(func(k, v []byte) error {
-			r, err := parseBodyRecord(v, k)
-			if err != nil {
-				s.bodyDamage = true
-				s.log.Error("boltspool: the record of a body is damaged", "dir", s.dir, "key", fmt.Sprintf("%x", k), "error", err)
-				return nil
-			}
-			s.used += r.size
-			if r.kind == inSegment {
-				s.segs.added(r)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		return entries.ForEach(func(k, v []byte) error {
-			s.used += int64(len(v))
-			s.loadEntry(k, v)
-			return nil
-		})
-	})
-}
-
-func (s *Spool) loadEntry(k, v []byte) {
-	b, err := parseBrief(v, k)
-	if err != nil {
-		var id spool.ID
-		copy(id[:], k)
-		s.mu.unsaid = append(s.mu.unsaid, s.setAside(id, err))
-		return
 	}
-	s.rev = max(s.rev, b.rev)
-	s.mu.index.put(item{id: spool.ID(k), due: b.due, received: b.received, size: b.size, rev: b.rev, state: b.state}, b.queue, b.class)
+	if err := s.resume(left); err != nil {
+		return fmt.Errorf("boltspool: %s: %w", s.dir, err)
+	}
+	return nil
 }
 
-// setAside keeps a damaged entry from every claim until the spool is opened
-// again. The caller holds mu, or is alone.
-func (s *Spool) setAside(id spool.ID, err error) error {
-	err = &spool.CorruptError{ID: id, Part: "entry", Err: err}
-	s.log.Error("boltspool: an entry is damaged and set aside", "dir", s.dir, "error", err)
-	s.mu.index.remove(id)
-	s.mu.damaged[id] = err
-	return err
+func (s *Spool) marksName() string { return filepath.Join(s.dir, "running") }
+
+// openIndex opens the checkpoint, and makes it smaller before if that is worth
+// it.
+func (s *Spool) openIndex() error {
+	if !s.opts.ReadOnly {
+		if err := checkpoint.Compact(s.fs, s.dir); err != nil && !errors.Is(err, checkpoint.ErrDamaged) {
+			s.logger.Warn("boltspool: the index is not compacted", "dir", s.dir, "error", err)
+		}
+	}
+	file, err := checkpoint.Open(s.fs, s.dir, s.opts.ReadOnly, s.opts.LockTimeout)
+	if err == nil {
+		s.keeper = newKeeper(s, file)
+		s.mu.end, err = file.State()
+	}
+	switch {
+	case errors.Is(err, checkpoint.ErrLocked):
+		return fmt.Errorf("boltspool: %s is in use by another process: one process at a time can open a spool", s.dir)
+	case errors.Is(err, checkpoint.ErrDamaged):
+		return fmt.Errorf("boltspool: %s: %w; Rebuild makes it anew from the segments", s.dir, err)
+	case err != nil:
+		return fmt.Errorf("boltspool: %s: %w", s.dir, err)
+	case s.mu.end.Spool != s.id:
+		return fmt.Errorf("boltspool: %s: the index is of spool %s, and FORMAT of spool %s: files of two spools are mixed", s.dir, s.mu.end.Spool, s.id)
+	}
+	return nil
 }
 
-// sweep cuts off what was never acknowledged and deletes files to which nothing
-// refers, unless damage makes it uncertain what refers to them.
-func (s *Spool) sweep() error {
+// load brings what the checkpoint says and what the log says beyond it into
+// memory. It changes nothing on disk.
+func (s *Spool) load(synced seglog.Place) (err error) {
+	s.log, err = seglog.Open(seglog.Options{
+		FS: s.fs, Dir: s.segDir(), Spool: s.id, Size: s.opts.SegmentSize, Log: s.logger, ReadOnly: s.opts.ReadOnly,
+	})
+	if err != nil {
+		return fmt.Errorf("boltspool: %w", err)
+	}
+	s.mu.index.Live = s.log.AddLive
+	bad, err := s.loadCheckpoint()
+	if err != nil {
+		return fmt.Errorf("boltspool: %s: %w; Rebuild makes it anew from the segments", s.dir, err)
+	}
+	start := seglog.Start{Place: s.mu.end.Place, Number: s.mu.end.Number, Synced: synced}
+	if err := s.replay(start); err != nil {
+		return fmt.Errorf("boltspool: %s: reading the log: %w", s.dir, err)
+	}
+	return s.heal(bad)
+}
+
+func (s *Spool) segDir() string { return filepath.Join(s.dir, "seg") }
+
+// A badRecord is what is damaged in the checkpoint.
+type badRecord struct {
+	key, value []byte
+	err        error
+}
+
+// loadCheckpoint returns the records that are damaged.
+func (s *Spool) loadCheckpoint() (bad []badRecord, err error) {
+	file := s.keeper.file
+	n := uint64(0)
+	err = file.Load(func(v *index.Saved) {
+		n++
+		s.mu.index.Load(v)
+	}, func(key, value []byte, err error) {
+		n++
+		bad = append(bad, badRecord{append([]byte{}, key...), append([]byte{}, value...), err})
+	})
+	if err == nil && n != s.mu.end.Entries {
+		err = fmt.Errorf("%w: %d entries are in it, and there should be %d", checkpoint.ErrDamaged, n, s.mu.end.Entries)
+	}
+	if err == nil {
+		err = file.Damage(func(text []byte) { s.loadDamage(text) })
+	}
+	return bad, err
+}
+
+// resume makes the spool ready to be changed.
+func (s *Spool) resume(left leftover) error {
 	// A process that was killed may have made directory entries and not synced
 	// them. From here on everything relies on them.
-	for _, dir := range []string{s.dir, s.segs.dir, s.bigDir} {
+	for _, dir := range []string{s.dir, s.bigDir} {
 		if err := s.fs.SyncDir(dir); err != nil {
 			return err
 		}
 	}
-	files, err := s.fs.ReadDir(s.segs.dir)
-	if err != nil {
+	if err := s.log.Resume(); err != nil {
 		return err
 	}
-	for _, f := range files {
-		n, ok := parseSegmentName(f.Name())
+	s.mu.end.Place, s.mu.end.Number = s.log.End()
+	if err := s.countInterrupted(left); err != nil {
+		return err
+	}
+	var err error
+	if s.marks, err = newMarks(s.fs, s.marksName(), s.logger); err != nil {
+		return err
+	}
+	if err := s.keeper.begin(); err != nil {
+		return err
+	}
+	return s.sweepBig()
+}
+
+// countInterrupted adds one to Interrupted of the entries that an earlier
+// process left marked, durably, and once for each opening of the spool.
+func (s *Spool) countInterrupted(left leftover) error {
+	if len(left.ids) == 0 || left.opening == s.mu.end.Opening {
+		return nil
+	}
+	s.logger.Warn("boltspool: the last process died while handlers ran", "dir", s.dir, "entries", len(left.ids))
+	payload := record.AppendBodies(nil, nil)
+	for _, id := range left.ids {
+		at, ok := s.mu.index.Find(id)
 		if !ok {
 			continue
 		}
-		s.segs.last = max(s.segs.last, n)
-		if s.segs.use[n] == nil {
-			s.removeOrphan(filepath.Join(s.segs.dir, f.Name()))
+		e, err := s.newReader().entry(at)
+		if err != nil {
+			continue // reported when the entry is read
 		}
+		e.Interrupted++
+		payload, _ = record.AppendPut(payload, e, nil, 0)
 	}
-	if err := s.sweepBig(); err != nil {
+	payload = record.AppendCounted(payload, left.opening)
+	place, err := s.log.Append(payload, nil)
+	if err == nil {
+		err = s.log.Sync()
+	}
+	if errors.Is(err, vfs.ErrNoSpace) {
+		s.logger.Warn("boltspool: interruptions are not counted, since there is no space", "dir", s.dir, "error", err)
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	u := s.segs.use[s.segs.last]
-	if u == nil || s.bodyDamage || u.end >= s.opts.SegmentSize {
-		return nil // the next body begins a new segment
-	}
-	if err := s.segs.resume(s.segs.last, u.end); err != nil {
-		s.log.Error("boltspool: the last segment cannot be continued; a new one will be begun", "dir", s.dir, "error", err)
-	}
-	return nil
+	s.mu.end.Place, s.mu.end.Number = s.log.End()
+	s.mu.end.Opening = left.opening
+	return newReplay(s.mu.index).apply(seglog.Group{Place: place, Payload: payload})
 }
 
+// sweepBig deletes files of bodies to which nothing refers.
 func (s *Spool) sweepBig() error {
+	known := make(map[spool.ID]bool)
+	for _, id := range s.mu.index.Files() {
+		known[id] = true
+	}
 	dirs, err := s.fs.ReadDir(s.bigDir)
 	if err != nil {
 		return err
@@ -306,23 +209,25 @@ func (s *Spool) sweepBig() error {
 		if err != nil {
 			return err
 		}
-		err = s.view(func(_, bodies *bbolt.Bucket) error {
-			for _, f := range files {
-				id, err := spool.ParseID(f.Name())
-				if err == nil && bodies.Get(id[:]) == nil {
-					s.removeOrphan(filepath.Join(name, f.Name()))
-				}
+		for _, f := range files {
+			if id, err := spool.ParseID(f.Name()); err == nil && !known[id] && !s.uncertain() {
+				s.removeOrphan(filepath.Join(name, f.Name()))
 			}
-			return nil
-		})
-		if err != nil {
-			return err
 		}
 	}
 	return nil
 }
 
+// uncertain reports whether damage hides what some entries refer to. Nothing is
+// deleted then, since it might be that.
+func (s *Spool) uncertain() bool {
+	return len(s.mu.regions) > 0 || len(s.mu.damaged) > 0
+}
+
 func (s *Spool) removeOrphan(name string) {
-	s.log.Debug("boltspool: deleting a file to which nothing refers", "file", name)
+	s.logger.Debug("boltspool: deleting a file to which nothing refers", "file", name)
 	s.removeFile(name)
 }
+
+func isMissing(err error) bool    { return errors.Is(err, fs.ErrNotExist) }
+func isPermission(err error) bool { return errors.Is(err, fs.ErrPermission) }

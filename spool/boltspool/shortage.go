@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 )
 
 // A shortage is a reason for which new messages are refused, until it ends by
@@ -67,10 +68,10 @@ func (s *Spool) setShort(kind shortage, short bool) {
 		switch {
 		case shortages[i].is != kind:
 		case short:
-			s.log.Warn(shortages[i].begins, "dir", s.dir, "reserve", s.opts.Reserve, "reserve_inodes", s.opts.ReserveInodes, "quota", s.opts.Quota)
+			s.logger.Warn(shortages[i].begins, "dir", s.dir, "reserve", s.opts.Reserve, "reserve_inodes", s.opts.ReserveInodes, "quota", s.opts.Quota)
 			s.inbox.hint() // the committer looks from now on whether it has ended
 		default:
-			s.log.Info(shortages[i].ends, "dir", s.dir)
+			s.logger.Info(shortages[i].ends, "dir", s.dir)
 		}
 	}
 	s.notify()
@@ -78,16 +79,16 @@ func (s *Spool) setShort(kind shortage, short bool) {
 
 // room returns what is free. What is unknown counts as plenty: the write itself
 // will tell.
-func (s *Spool) room() room {
+func (s *Spool) room() vfs.Room {
 	r, err := s.fs.Free(s.dir)
 	if err == nil {
 		s.roomUnknown.Store(false)
 		return r
 	}
 	if !s.roomUnknown.Swap(true) {
-		s.log.Warn("boltspool: free space is unknown", "dir", s.dir, "error", err)
+		s.logger.Warn("boltspool: free space is unknown", "dir", s.dir, "error", err)
 	}
-	return room{math.MaxInt64, math.MaxInt64}
+	return vfs.Room{Bytes: math.MaxInt64, Inodes: math.MaxInt64}
 }
 
 // look begins the shortages that the file system shows.
@@ -96,10 +97,10 @@ func (s *Spool) look() {
 		return
 	}
 	r := s.room()
-	if r.bytes < s.opts.Reserve {
+	if r.Bytes < s.opts.Reserve {
 		s.setShort(shortBytes, true)
 	}
-	if r.inodes < s.opts.ReserveInodes {
+	if r.Inodes < s.opts.ReserveInodes {
 		s.setShort(shortInodes, true)
 	}
 }
@@ -112,11 +113,24 @@ func (s *Spool) checkSpace() error {
 	return s.shortageError(shortBytes | shortInodes)
 }
 
+// checkStaging returns the error for a body that goes to a file, if it must be
+// refused. It may be content of a stored message, or a notice, and use half of
+// the reserve; whether it is one, Commit gets to know.
+func (s *Spool) checkStaging() error {
+	switch r := s.room(); {
+	case r.Bytes < s.opts.Reserve/2:
+		return s.explain(shortBytes)
+	case r.Inodes < s.opts.ReserveInodes/2:
+		return s.explain(shortInodes)
+	}
+	return nil
+}
+
 // foundFull notes that a write found no room, and returns what the caller is
 // told.
 func (s *Spool) foundFull(cause error) error {
 	kind := shortBytes
-	if s.room().inodes <= 0 {
+	if s.room().Inodes <= 0 {
 		kind = shortInodes
 	}
 	s.setShort(kind, true)
@@ -143,23 +157,16 @@ func (s *Spool) probeSpace() {
 		return
 	}
 	r := s.room()
-	if r.inodes >= max(s.opts.ReserveInodes, 1) {
+	if r.Inodes >= max(s.opts.ReserveInodes, 1) {
 		s.setShort(shortInodes, false)
 	}
-	if !s.short(shortBytes) || r.bytes < s.opts.Reserve {
+	if !s.short(shortBytes) || r.Bytes < s.opts.Reserve {
 		return
 	}
-	var err error
-	if s.segs.cur != nil {
-		err = s.segs.reserve(s.segs.off + maxSegmentBody)
-	}
-	if err == nil {
-		err = s.indexFile.reserve(s.indexFile.used, indexStep+indexKeep(s.indexFile.used))
-	}
-	switch {
+	switch err := s.log.Secure(maxSegmentBody, logKeep); {
 	case err == nil:
 		s.setShort(shortBytes, false)
-	case !errors.Is(err, errNoSpace):
+	case !errors.Is(err, vfs.ErrNoSpace):
 		s.fail(err) // a sync among them cannot be tried again
 	}
 }
@@ -186,14 +193,13 @@ func (s *Spool) admit(u *unit, used int64) error {
 	return fmt.Errorf("boltspool: %s: %w: %d bytes of %d are used, and %d more are needed", s.dir, spool.ErrQuota, used, quota, u.growth)
 }
 
-// use adds to what is stored. The committer calls it.
+// use takes note of how many bytes are stored. The committer calls it.
 func (s *Spool) use(bytes int64) {
-	s.used += bytes
 	switch quota := s.opts.Quota; {
 	case quota == 0:
-	case s.used >= quota:
+	case bytes >= quota:
 		s.setShort(shortQuota, true)
-	case s.used <= s.quotaLow():
+	case bytes <= s.quotaLow():
 		s.setShort(shortQuota, false)
 	}
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/deferredqueue/deferredqueue/internal/testdisk"
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs/vfstest"
 )
 
 // A shortLog keeps what is logged.
@@ -65,15 +67,15 @@ func errorText(err error) string {
 func TestShortages(t *testing.T) {
 	for _, test := range []struct {
 		name         string
-		short        func(f *faultFS, is int64)
+		short        func(f *vfstest.Fault, is int64)
 		want         error
 		begins, ends string
 	}{
-		{"bytes", (*faultFS).setFree, spool.ErrFull, "no space; new", "there is space again"},
-		{"inodes", (*faultFS).setInodes, spool.ErrNoInodes, "no inodes; new", "there are inodes again"},
+		{"bytes", (*vfstest.Fault).SetFree, spool.ErrFull, "no space; new", "there is space again"},
+		{"inodes", (*vfstest.Fault).SetInodes, spool.ErrNoInodes, "no inodes; new", "there are inodes again"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			fsys, logs := newFaultFS(), &shortLog{}
+			fsys, logs := vfstest.NewFault(vfs.OS{}), &shortLog{}
 			s := newTest(t, &Options{fs: fsys, Logger: logs.logger()})
 			kept, other := storeOne(t, s, noise(100)), storeOne(t, s, noise(100))
 			staged, err := s.Create(t.Context(), 0)
@@ -88,8 +90,8 @@ func TestShortages(t *testing.T) {
 			if err := staged.Commit(t.Context(), late); !errors.Is(err, test.want) {
 				t.Errorf("Commit: got %v, want %v", err, test.want)
 			}
-			if _, err := s.Create(t.Context(), 0); !errors.Is(err, test.want) {
-				t.Errorf("Create: got %v, want %v", err, test.want)
+			if err := stageBig(t, s); !errors.Is(err, test.want) {
+				t.Errorf("Write to a file: got %v, want %v", err, test.want)
 			}
 			next := kept.Clone()
 			next.Attempts++
@@ -107,11 +109,49 @@ func TestShortages(t *testing.T) {
 	}
 }
 
+// stageBig stages a body that does not fit in memory.
+func stageBig(t *testing.T, s *Spool) error {
+	t.Helper()
+	w, err := s.Create(t.Context(), 0)
+	if err != nil {
+		t.Fatalf("Create, which may be for what a full spool owes: %v", err)
+	}
+	defer w.Abort()
+	_, err = w.Write(noise(2_000_000))
+	return err
+}
+
+// TestStageOfStored: content of a stored message may take half of the reserve.
+func TestStageOfStored(t *testing.T) {
+	fsys := vfstest.NewFault(vfs.OS{})
+	s := newTest(t, &Options{fs: fsys, Reserve: 8 << 20})
+	e := storeOne(t, s, noise(100))
+	fsys.SetFree(5 << 20)
+	awaitHealth(t, s, spool.ErrFull)
+	w, err := s.Create(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	if _, err := w.Write(noise(2_000_000)); err != nil {
+		t.Fatal(err)
+	}
+	next := e.Clone()
+	next.Body = w.ID()
+	if errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Update, Entry: next, Stage: w}}); errs != nil {
+		t.Errorf("new content for a stored message: %v", errs)
+	}
+	fsys.SetFree(3 << 20)
+	if err := stageBig(t, s); !errors.Is(err, spool.ErrFull) {
+		t.Errorf("with less than half of the reserve: %v, want ErrFull", err)
+	}
+}
+
 // TestReserveOfStored: while the reserve is not free, what ends or changes a
 // stored message is stored with all that belongs to it. If there is no space at
 // all that is refused too, and updates and removes still are not.
 func TestReserveOfStored(t *testing.T) {
-	fsys := newFaultFS()
+	fsys := vfstest.NewFault(vfs.OS{})
 	s := newTest(t, &Options{fs: fsys})
 	bounced, rebound, other := storeOne(t, s, noise(100)), storeOne(t, s, noise(100)), storeOne(t, s, noise(100))
 	stage := func() *writer {
@@ -126,7 +166,7 @@ func TestReserveOfStored(t *testing.T) {
 		return w.(*writer)
 	}
 	first, second, third, fourth := stage(), stage(), stage(), stage()
-	fsys.setFree(1)
+	fsys.SetFree(1)
 	awaitHealth(t, s, spool.ErrFull)
 
 	signed := rebound.Clone()
@@ -137,7 +177,7 @@ func TestReserveOfStored(t *testing.T) {
 		t.Errorf("a bounce with its notice, and new content: %v", errs)
 	}
 
-	fsys.armKind("write", syscall.ENOSPC)
+	fsys.ArmKind("write", syscall.ENOSPC)
 	notice2 := spool.Change{Op: spool.Insert, Entry: testEntry(third.ID()), Stage: third}
 	fresh := spool.Change{Op: spool.Insert, Entry: testEntry(fourth.ID()), Stage: fourth}
 	next := other.Clone()
@@ -147,7 +187,7 @@ func TestReserveOfStored(t *testing.T) {
 	if len(errs) != 3 || !errors.Is(errs[0], spool.ErrFull) || !errors.Is(errs[1], spool.ErrFull) || errs[2] != nil {
 		t.Errorf("without any space: %v, want ErrFull for the first two units and nil for the update", errs)
 	}
-	if fsys.fired() == "" {
+	if fsys.Fired() == "" {
 		t.Error("no write found the disk full")
 	}
 	if errs := s.Apply(t.Context(), spool.Unit{{Op: spool.Remove, Entry: notice.Entry}, notice2}); errs != nil {
@@ -155,19 +195,30 @@ func TestReserveOfStored(t *testing.T) {
 	}
 }
 
+// A flatFS cannot allocate.
+type flatFS struct{ *vfstest.Fault }
+
+func (f flatFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	file, err := f.Fault.OpenFile(name, flag, perm)
+	return flatFile{file}, err
+}
+
+type flatFile struct{ vfs.File }
+
+func (flatFile) Allocate(int64) error { return errors.ErrUnsupported }
+
 // TestReserveWithoutAllocation: where nothing can be allocated ahead, the
 // reserve is kept for updates and removes alone.
 func TestReserveWithoutAllocation(t *testing.T) {
-	fsys := newFaultFS()
-	s := newTest(t, &Options{fs: fsys})
+	fsys := vfstest.NewFault(vfs.OS{})
+	s := newTest(t, &Options{fs: flatFS{fsys}})
 	bounced, other := storeOne(t, s, noise(100)), storeOne(t, s, noise(100))
 	w, err := s.Create(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Abort()
-	s.indexFile.unsupported = true
-	fsys.setFree(1)
+	fsys.SetFree(1)
 	awaitHealth(t, s, spool.ErrFull)
 	unit := spool.Unit{{Op: spool.Remove, Entry: bounced}, {Op: spool.Insert, Entry: testEntry(w.ID()), Stage: w}}
 	errs := s.Apply(t.Context(), unit, spool.Unit{{Op: spool.Remove, Entry: other}})
@@ -184,7 +235,7 @@ func TestShortageEndsAtOnce(t *testing.T) {
 		s.shortages.Store(0)
 		return len(p), nil
 	}), nil))})
-	if err := s.passing(noSpace(syscall.ENOSPC)); !errors.Is(err, spool.ErrFull) || !errors.Is(err, syscall.ENOSPC) {
+	if err := s.passing(vfs.WriteError(syscall.ENOSPC)); !errors.Is(err, spool.ErrFull) || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("got %v, want ErrFull and its cause", err)
 	}
 }
@@ -195,24 +246,24 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // TestShortagesTogether: Health names the next one when the first has ended.
 func TestShortagesTogether(t *testing.T) {
-	fsys := newFaultFS()
+	fsys := vfstest.NewFault(vfs.OS{})
 	s := newTest(t, &Options{fs: fsys})
-	fsys.setFree(1)
-	fsys.setInodes(1)
+	fsys.SetFree(1)
+	fsys.SetInodes(1)
 	awaitHealth(t, s, spool.ErrFull)
-	fsys.setFree(0)
+	fsys.SetFree(0)
 	awaitHealth(t, s, spool.ErrNoInodes)
 	if s.short(shortBytes) {
 		t.Error("bytes are short too, although there is room again")
 	}
-	fsys.setInodes(0)
+	fsys.SetInodes(0)
 	awaitHealth(t, s, nil)
 }
 
 // TestShortAtOpen: a spool on a full disk says so before anything is written.
 func TestShortAtOpen(t *testing.T) {
-	fsys := newFaultFS()
-	fsys.setInodes(1)
+	fsys := vfstest.NewFault(vfs.OS{})
+	fsys.SetInodes(1)
 	s := newTest(t, &Options{fs: fsys})
 	if err := s.Health(); !errors.Is(err, spool.ErrNoInodes) {
 		t.Errorf("Health: got %v, want ErrNoInodes", err)
@@ -223,16 +274,16 @@ func TestShortAtOpen(t *testing.T) {
 }
 
 // A blindFS does not know what is free.
-type blindFS struct{ *faultFS }
+type blindFS struct{ *vfstest.Fault }
 
-func (blindFS) Free(name string) (room, error) {
-	return room{}, &fs.PathError{Op: "statfs", Path: name, Err: syscall.ENOSYS}
+func (blindFS) Free(name string) (vfs.Room, error) {
+	return vfs.Room{}, &fs.PathError{Op: "statfs", Path: name, Err: syscall.ENOSYS}
 }
 
 // TestUnknownSpace: who does not know what is free accepts, and says so once.
 func TestUnknownSpace(t *testing.T) {
 	logs := &shortLog{}
-	s := newTest(t, &Options{fs: blindFS{newFaultFS()}, Logger: logs.logger()})
+	s := newTest(t, &Options{fs: blindFS{vfstest.NewFault(vfs.OS{})}, Logger: logs.logger()})
 	for range 3 {
 		storeOne(t, s, noise(100))
 	}
@@ -269,8 +320,8 @@ func TestQuota(t *testing.T) {
 		}
 		stored = append(stored, e)
 	}
-	if n := len(stored); n != 19 || s.used > quota {
-		t.Fatalf("%d messages of 5,000 bytes with %d in all are within a quota of 100,000, want 19", n, s.used)
+	if n := len(stored); n != 19 || s.mu.index.Bytes() > quota {
+		t.Fatalf("%d messages of 5,000 bytes with %d in all are within a quota of 100,000, want 19", n, s.mu.index.Bytes())
 	}
 	if err := s.Health(); !errors.Is(err, spool.ErrQuota) {
 		t.Errorf("Health: got %v, want ErrQuota", err)
@@ -287,8 +338,8 @@ func TestQuota(t *testing.T) {
 		}
 		stored = stored[1:]
 	}
-	if s.used > s.quotaLow() || s.used < s.quotaLow()-6000 {
-		t.Errorf("the quota opened at %d bytes, want it at %d or one message less", s.used, s.quotaLow())
+	if s.mu.index.Bytes() > s.quotaLow() || s.mu.index.Bytes() < s.quotaLow()-6000 {
+		t.Errorf("the quota opened at %d bytes, want it at %d or one message less", s.mu.index.Bytes(), s.quotaLow())
 	}
 	if _, err := tryOne(t.Context(), s, noise(5000)); err != nil {
 		t.Errorf("a message within the quota: %v", err)

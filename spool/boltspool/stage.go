@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/seglog"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 )
+
+// maxSegmentBody is the largest body that goes into a segment.
+const maxSegmentBody = 1 << 20
 
 // stageSizes are the sizes that a body grows through in memory.
 var stageSizes = [...]int{4 << 10, 32 << 10, 256 << 10, maxSegmentBody}
@@ -111,6 +115,14 @@ func (w *writer) size() int64 {
 	return 0
 }
 
+// bytes returns the body as far as it is in memory.
+func (w *writer) bytes() []byte {
+	if w.buf == nil {
+		return nil
+	}
+	return w.buf.b
+}
+
 func (w *writer) Write(p []byte) (int, error) {
 	if w.state != staging {
 		return 0, errors.New("boltspool: Write after Commit or Abort")
@@ -128,12 +140,12 @@ func (w *writer) Write(p []byte) (int, error) {
 	}
 	if w.big == nil {
 		w.buf.b = append(w.buf.b, p...)
-		w.sum = crc32.Update(w.sum, castagnoli, p)
+		w.sum = seglog.Update(w.sum, p)
 		return len(p), nil
 	}
 	w.ready = false
 	if w.big.size >= w.check {
-		if err := w.s.checkSpace(); err != nil {
+		if err := w.s.checkStaging(); err != nil {
 			return 0, err
 		}
 		w.check = w.big.size + spaceCheck
@@ -168,7 +180,7 @@ func (w *writer) spill() error {
 	name := filepath.Join(w.s.bigDir, stagePrefix+w.id.String())
 	f, err := w.s.fs.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
-		return openError(err)
+		return vfs.OpenError(err)
 	}
 	big := &bigWriter{f: f, name: name}
 	if w.buf != nil {
@@ -192,7 +204,7 @@ func (w *writer) prepare() error {
 	}
 	b := w.big
 	if _, err := b.f.WriteAt(appendTable(nil, b.table(), b.size), b.size); err != nil {
-		return noSpace(err)
+		return vfs.WriteError(err)
 	}
 	if err := b.f.Sync(); err != nil {
 		return err
@@ -203,7 +215,7 @@ func (w *writer) prepare() error {
 	}
 	if b.name != name {
 		if err := w.s.fs.Rename(b.name, name); err != nil {
-			return noSpace(err)
+			return vfs.WriteError(err)
 		}
 		b.name = name
 	}

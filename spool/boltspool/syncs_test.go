@@ -1,11 +1,15 @@
 package boltspool
 
-import "io/fs"
+import (
+	"io/fs"
+
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
+)
 
 // A hookedFS hands every sync of a file or a directory to hook, which does it by
 // calling sync, or does not. The commits of the index are left alone.
 type hookedFS struct {
-	vfs
+	vfs.FS
 	hook func(name string, sync func() error) error
 }
 
@@ -13,14 +17,14 @@ type hookedFS struct {
 func HookSyncs(opts *Options, hook func(name string, sync func() error) error) *Options {
 	o := *opts
 	if o.fs == nil {
-		o.fs = osFS{}
+		o.fs = vfs.OS{}
 	}
 	o.fs = &hookedFS{o.fs, hook}
 	return &o
 }
 
-func (h *hookedFS) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {
-	f, err := h.vfs.OpenFile(name, flag, perm)
+func (h *hookedFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := h.FS.OpenFile(name, flag, perm)
 	if err != nil {
 		return nil, err
 	}
@@ -28,14 +32,14 @@ func (h *hookedFS) OpenFile(name string, flag int, perm fs.FileMode) (file, erro
 }
 
 func (h *hookedFS) SyncDir(name string) error {
-	return h.hook(name, func() error { return h.vfs.SyncDir(name) })
+	return h.hook(name, func() error { return h.FS.SyncDir(name) })
 }
 
 type hookedFile struct {
-	file
+	vfs.File
 	hook func(name string, sync func() error) error
 	name string
 }
 
-func (f *hookedFile) Sync() error     { return f.hook(f.name, f.file.Sync) }
-func (f *hookedFile) Datasync() error { return f.hook(f.name, f.file.Datasync) }
+func (f *hookedFile) Sync() error     { return f.hook(f.name, f.File.Sync) }
+func (f *hookedFile) Datasync() error { return f.hook(f.name, f.File.Datasync) }

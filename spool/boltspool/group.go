@@ -1,0 +1,392 @@
+package boltspool
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+
+	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/index"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/record"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/seglog"
+)
+
+// A group is what one sync of the log makes durable. Each unit is judged against
+// the state that the units before it leave, and takes effect as a whole or not
+// at all. Nothing of it shows before the sync.
+type group struct {
+	s        *Spool
+	units    []*unit // that take effect
+	entries  map[spool.ID]shadow
+	refs     map[index.BodyRef]int // changes of the references to stored bodies
+	brought  map[spool.ID]*broughtBody
+	bodies   []*broughtBody // the same, in the order of the log
+	grows    bool           // units that need new space are among them
+	bytes    int64          // of blocks and of bodies in segments
+	payload  []byte
+	appended bool
+}
+
+// A shadow is an entry as the group leaves it.
+type shadow struct {
+	stored, owned bool
+	rev           uint64 // unknownRev for one that the group has changed
+	body          bodyUse
+}
+
+// unknownRev is the revision of what is not stored yet: nobody can name it.
+const unknownRev = math.MaxUint64
+
+// A bodyUse is a body that an entry refers to: one that is stored, or one that
+// the group brings.
+type bodyUse struct {
+	ref     index.BodyRef
+	brought *broughtBody
+}
+
+// A broughtBody is a body that becomes durable with the group.
+type broughtBody struct {
+	stage *writer
+	size  int64
+	refs  int
+	ref   index.BodyRef // once it is published
+}
+
+// reset makes g ready for another group.
+func (g *group) reset() {
+	g.units, g.bodies = g.units[:0], g.bodies[:0]
+	clear(g.entries)
+	clear(g.refs)
+	clear(g.brought)
+	g.grows, g.appended, g.bytes = false, false, 0
+}
+
+func newGroup(s *Spool) *group {
+	return &group{
+		s: s, entries: make(map[spool.ID]shadow), refs: make(map[index.BodyRef]int), brought: make(map[spool.ID]*broughtBody),
+	}
+}
+
+// commit makes durable what takes effect of some requests. After an error
+// nothing has.
+func (g *group) commit(reqs []*request, refuse refusal) error {
+	g.reset()
+	g.judge(reqs, refuse)
+	start, err := g.write()
+	if err != nil {
+		return err
+	}
+	g.publish(start)
+	for _, r := range reqs {
+		for i := range r.units {
+			if u := &r.units[i]; u.err == nil {
+				u.settleStages(stored)
+			}
+		}
+	}
+	return nil
+}
+
+// judge decides which units take effect.
+func (g *group) judge(reqs []*request, refuse refusal) {
+	g.s.mu.Lock()
+	defer g.s.mu.Unlock()
+	used := g.s.mu.index.Bytes()
+	for _, r := range reqs {
+		for i := range r.units {
+			u := &r.units[i]
+			if u.err = u.invalid; u.err != nil {
+				continue
+			}
+			if u.err = refuse.of(u); u.err != nil {
+				continue
+			}
+			if u.err = g.judgeUnit(u); u.err != nil {
+				continue
+			}
+			if u.err = g.s.admit(u, used); u.err != nil {
+				continue
+			}
+			used += u.growth
+			g.accept(u)
+		}
+	}
+}
+
+// lookup returns an entry as the units before left it. The caller holds mu.
+func (g *group) lookup(id spool.ID) shadow {
+	if sh, ok := g.entries[id]; ok {
+		return sh
+	}
+	if _, ok := g.s.mu.damaged[id]; ok {
+		return shadow{stored: true}
+	}
+	if e, ok := g.s.mu.index.Find(id); ok {
+		return shadow{true, e.Owned, e.Rev, bodyUse{ref: e.Body}}
+	}
+	return shadow{}
+}
+
+// judgeUnit finds out whether a unit can be applied, and changes nothing but the
+// unit.
+func (g *group) judgeUnit(u *unit) error {
+	for i := range u.changes {
+		c := &u.changes[i]
+		c.old, c.gone = g.lookup(c.entry.ID), false
+		switch {
+		case c.op == spool.Insert && c.old.stored:
+			return fmt.Errorf("boltspool: entry %s: %w", c.entry.ID, spool.ErrExists)
+		case c.op == spool.Remove && !c.old.stored:
+			c.gone = true
+			continue
+		case c.op != spool.Insert && (!c.old.owned || c.old.rev != c.entry.Rev):
+			return fmt.Errorf("boltspool: entry %s at revision %d: %w", c.entry.ID, c.entry.Rev, spool.ErrFenced)
+		}
+		if !c.puts() {
+			continue
+		}
+		if err := g.resolve(u, i); err != nil {
+			return err
+		}
+		size, lost := g.bodySize(c.body)
+		if c.entry.Skip > size && !lost {
+			return fmt.Errorf("boltspool: entry %s skips %d bytes of a body of %d", c.entry.ID, c.entry.Skip, size)
+		}
+		c.size = int64(len(c.entry.Header)) + max(size-c.entry.Skip, 0)
+	}
+	return nil
+}
+
+// resolve finds the body of change i of a unit.
+func (g *group) resolve(u *unit, i int) error {
+	c := &u.changes[i]
+	id := c.entry.Body
+	if b := g.brought[id]; b != nil && (b.refs > 0 || c.stage != nil) {
+		c.body = bodyUse{brought: b}
+		return nil
+	}
+	x := g.s.mu.index
+	if ref, ok := x.FindBody(id); ok && (c.stage != nil || x.Body(ref).Refs+g.refs[ref] > 0) {
+		c.body = bodyUse{ref: ref}
+		return nil
+	}
+	if c.stage == nil || c.stage.state != staging {
+		return fmt.Errorf("boltspool: body %s of entry %s: %w", id, c.entry.ID, spool.ErrNotFound)
+	}
+	for _, before := range u.changes[:i] {
+		if before.stage == c.stage {
+			c.body = before.body
+			return nil
+		}
+	}
+	c.body = bodyUse{brought: &broughtBody{stage: c.stage, size: c.stage.size()}}
+	return nil
+}
+
+// bodySize returns the size of a body, unless damage has made it unknown.
+func (g *group) bodySize(use bodyUse) (size int64, lost bool) {
+	if use.brought != nil {
+		return use.brought.size, false
+	}
+	b := g.s.mu.index.Body(use.ref)
+	return b.Size, b.Lost()
+}
+
+// accept notes what a unit does.
+func (g *group) accept(u *unit) {
+	g.units = append(g.units, u)
+	g.grows = g.grows || u.grows
+	g.bytes += int64(len(u.block))
+	for i := range u.changes {
+		c := &u.changes[i]
+		if c.gone {
+			continue
+		}
+		after := shadow{stored: c.op != spool.Remove, owned: c.keep, rev: unknownRev, body: c.old.body}
+		switch {
+		case c.puts():
+			after.body = c.body
+			g.refer(c.body, 1)
+			if c.op == spool.Update {
+				g.refer(c.old.body, -1)
+			}
+		case c.op == spool.Remove:
+			g.refer(c.old.body, -1)
+		case c.op == spool.Release:
+			after.owned, after.rev = false, c.old.rev
+		}
+		g.entries[c.entry.ID] = after
+	}
+}
+
+// refer counts references to a body.
+func (g *group) refer(use bodyUse, n int) {
+	b := use.brought
+	if b == nil {
+		g.refs[use.ref] += n
+		return
+	}
+	b.refs += n
+	if g.brought[b.stage.id] == nil {
+		g.brought[b.stage.id] = b
+		g.bodies = append(g.bodies, b)
+		if b.stage.big == nil {
+			g.bytes += seglog.FrameSize(b.size)
+		}
+	}
+}
+
+// write appends the group to the log, and makes it durable.
+func (g *group) write() (start seglog.Place, err error) {
+	blocks := 0
+	for _, u := range g.units {
+		blocks += len(u.block)
+	}
+	if blocks == 0 {
+		return 0, nil // nothing but releases
+	}
+	list, data := g.lists()
+	g.payload = record.AppendBodies(g.payload[:0], list)
+	for _, u := range g.units {
+		g.payload = append(g.payload, u.block...)
+	}
+	if g.grows {
+		if err := g.s.log.Secure(g.bytes, logKeep); err != nil {
+			return 0, err
+		}
+	}
+	if start, err = g.s.log.Append(g.payload, data); err != nil {
+		return 0, err
+	}
+	if err := g.s.log.Sync(); err != nil {
+		return 0, fmt.Errorf("sync of the log: %w", err)
+	}
+	g.appended = true
+	end, _ := g.s.log.End()
+	g.s.marks.synced(end)
+	return start, nil
+}
+
+// lists returns the bodies as the payload names them, and those that follow it.
+func (g *group) lists() (list []record.Body, data []seglog.Body) {
+	if len(g.bodies) == 0 {
+		return nil, nil
+	}
+	list = make([]record.Body, len(g.bodies))
+	data = make([]seglog.Body, 0, len(g.bodies))
+	for i, b := range g.bodies {
+		w := b.stage
+		list[i] = record.Body{ID: w.id, Size: b.size, Sum: w.sum}
+		if w.big != nil {
+			list[i].File, list[i].Sum = true, w.big.sum()
+			continue
+		}
+		data = append(data, seglog.Body{ID: w.id, Data: w.bytes(), Sum: w.sum})
+	}
+	return list, data
+}
+
+// publish brings what is in memory up to what is durable now, and deletes what
+// nothing refers to any more.
+func (g *group) publish(start seglog.Place) {
+	s := g.s
+	s.mu.Lock()
+	g.publishBodies(start)
+	at, freed := len(g.payload)-g.blocks(), false
+	for _, u := range g.units {
+		freed = g.publishUnit(u, start, at) || freed
+		at += len(u.block)
+	}
+	files := s.mu.index.Sweep()
+	if g.appended {
+		s.mu.end.Place, s.mu.end.Number = s.log.End()
+	}
+	used := s.mu.index.Bytes()
+	s.mu.Unlock()
+	if freed {
+		s.notify()
+	}
+	s.use(used)
+	for _, id := range files {
+		name, _ := bigPath(s.bigDir, id)
+		s.discard(name)
+	}
+}
+
+func (g *group) blocks() (n int) {
+	for _, u := range g.units {
+		n += len(u.block)
+	}
+	return n
+}
+
+func (g *group) publishBodies(start seglog.Place) {
+	var sizes []int64
+	for _, b := range g.bodies {
+		if b.stage.big == nil {
+			sizes = append(sizes, b.size)
+		}
+	}
+	places := seglog.BodyPlaces(start, len(g.payload), sizes)
+	for _, b := range g.bodies {
+		body := index.Body{Size: b.size}
+		if b.stage.big != nil {
+			body.File, body.Sum = true, b.stage.big.sum()
+		} else {
+			body.Place, places = places[0], places[1:]
+		}
+		b.ref = g.s.mu.index.AddBody(b.stage.id, body)
+	}
+}
+
+// publishUnit publishes a unit whose block begins at a byte of the payload, and
+// reports whether an entry is free now.
+func (g *group) publishUnit(u *unit, start seglog.Place, at int) (freed bool) {
+	x := g.s.mu.index
+	for i := range u.changes {
+		c := &u.changes[i]
+		e := c.entry
+		switch {
+		case c.gone:
+		case c.op == spool.Remove:
+			x.Remove(e.ID)
+		case c.op == spool.Release:
+			x.Release(e.ID)
+			freed = true
+		default:
+			body := c.body.ref
+			if c.body.brought != nil {
+				body = c.body.brought.ref
+			}
+			place := seglog.PayloadPlace(start, at+c.at)
+			x.Put(&index.Item{
+				ID: e.ID, Due: e.Due, Received: e.Received, Place: place, Length: c.length, Size: c.size,
+				State: e.State, Owned: c.keep, Body: body, Queue: []byte(e.Queue), Class: []byte(e.Class),
+			})
+			e.Rev, e.Size = uint64(place), c.size
+			freed = freed || !c.keep
+		}
+	}
+	return freed
+}
+
+// discard deletes a file on which nothing depends any more, unless somebody asks
+// that it stay for a while.
+func (s *Spool) discard(name string) {
+	s.mu.Lock()
+	later := s.mu.kept > 0
+	if later {
+		s.mu.discarded = append(s.mu.discarded, name)
+	}
+	s.mu.Unlock()
+	if !later {
+		s.removeFile(name)
+	}
+}
+
+func (s *Spool) removeFile(name string) {
+	if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.logger.Warn("boltspool: a file that is not needed any more stays until the spool is opened again", "file", name, "error", err)
+	}
+}

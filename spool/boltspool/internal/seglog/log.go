@@ -1,0 +1,254 @@
+// Package seglog is the log in which a spool keeps everything: groups of changes
+// with the bodies that they bring, in segment files. What a payload says is up
+// to its user.
+package seglog
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
+)
+
+// Options say what a Log is.
+type Options struct {
+	FS    vfs.FS
+	Dir   string
+	Spool spool.ID // the name of the spool
+	Size  int64    // at which a segment is closed
+	Log   *slog.Logger
+
+	ReadOnly bool // neither Resume nor Append will be called
+}
+
+// A Log is a directory of segments. One goroutine appends, one looks after the
+// files (Prepare, Reclaim), and any may read.
+type Log struct {
+	Options
+	seed seed
+
+	// What the goroutine that appends owns.
+	cur      *segment // nil before the first group
+	off      int64    // where the next group will stand
+	number   uint64   // that it will have
+	capacity int64    // allocated size of cur; -1 if the file system cannot allocate
+	stale    bool     // what an Append that failed has left stands at off
+	scratch  scratch
+
+	// reading is held by readers from the moment at which they look a Place up
+	// until they have read there.
+	reading sync.RWMutex
+
+	work atomic.Bool // a segment is to be looked at
+
+	mu struct {
+		sync.Mutex
+		segments map[uint32]*segment
+		last     uint32   // the highest number that was ever given
+		spares   []*spare // to become segments
+		found    []string // names of spares of an earlier process
+		serial   int      // of spares
+		kept     int      // how many ask that nothing be taken away
+	}
+}
+
+// A segment is one file of the log.
+type segment struct {
+	number   uint32
+	f        vfs.File // nil until it is read
+	live     int64    // bytes in it that somebody needs
+	end      int64    // where its groups end; of a sealed one found at open, the size of the file
+	capacity int64
+	sealed   bool
+	noted    bool // that it is sparse
+	set      bool // set aside: it is damaged, and stays
+}
+
+// A Body is what a group brings beside its payload.
+type Body struct {
+	ID   spool.ID
+	Data []byte
+	Sum  uint32 // Checksum of Data
+}
+
+// scratch is memory that each Append uses again.
+type scratch struct {
+	headers []byte
+	bufs    [][]byte
+}
+
+var errTooLong = errors.New("seglog: a group of 4 GiB or more")
+
+func segmentName(n uint32) string { return fmt.Sprintf("%016x.seg", n) }
+
+func (l *Log) path(n uint32) string { return filepath.Join(l.Dir, segmentName(n)) }
+
+// FrameSize is what a body of that many bytes takes.
+func FrameSize(body int64) int64 { return frameHeader + body }
+
+// BodyPlaces returns where each of some bodies stands in a group.
+func BodyPlaces(group Place, payload int, sizes []int64) []Place {
+	places := make([]Place, len(sizes))
+	p := group.Plus(FrameSize(int64(payload)))
+	for i, n := range sizes {
+		places[i] = p
+		p = p.Plus(FrameSize(n))
+	}
+	return places
+}
+
+// PayloadPlace returns where a byte of the payload of a group stands.
+func PayloadPlace(group Place, at int) Place { return group.Plus(frameHeader + int64(at)) }
+
+// Append writes a group behind the last one. It is durable when Sync has
+// returned nil, which must be before the next Append. After an error that is
+// vfs.ErrNoSpace or vfs.ErrTooMany the log is as before.
+func (l *Log) Append(payload []byte, bodies []Body) (Place, error) {
+	need := FrameSize(int64(len(payload)))
+	for i := range bodies {
+		need += FrameSize(int64(len(bodies[i].Data)))
+	}
+	if need > MaxOffset-segmentHeader {
+		return 0, errTooLong
+	}
+	if l.cur == nil || l.off+need > max(l.Size, segmentHeader+need) {
+		if err := l.rotate(); err != nil {
+			return 0, err
+		}
+	}
+	if err := l.allocate(l.off + need); err != nil {
+		return 0, err
+	}
+	start := At(l.cur.number, l.off)
+	n, err := l.cur.f.WriteVAt(l.buffers(payload, bodies, need), l.off)
+	if err != nil {
+		l.stale = l.stale || n > 0
+		return 0, vfs.WriteError(err)
+	}
+	l.stale = false
+	l.off += need
+	l.number++
+	l.mu.Lock()
+	if l.cur.end < l.Size/2 && l.off >= l.Size/2 {
+		l.work.Store(true) // for Prepare
+	}
+	l.cur.end = l.off
+	l.mu.Unlock()
+	return start, nil
+}
+
+// buffers returns what a group consists of.
+func (l *Log) buffers(payload []byte, bodies []Body, total int64) [][]byte {
+	s := &l.scratch
+	need := frameHeader * (1 + len(bodies))
+	if cap(s.headers) < need { // no append may move it below
+		s.headers = make([]byte, 0, 2*need)
+	}
+	s.headers, s.bufs = s.headers[:0], s.bufs[:0]
+	h := header{Type: frameGroup, Length: uint64(len(payload)), Sum: Checksum(payload), Number: l.number, Total: uint64(total)}
+	off := l.off
+	s.add(&h, l.seed, l.cur.number, off, payload)
+	off += FrameSize(int64(len(payload)))
+	for i := range bodies {
+		b := &bodies[i]
+		h := header{Type: frameBody, Length: uint64(len(b.Data)), Sum: b.Sum, ID: b.ID}
+		s.add(&h, l.seed, l.cur.number, off, b.Data)
+		off += FrameSize(int64(len(b.Data)))
+	}
+	return s.bufs
+}
+
+func (s *scratch) add(h *header, seed seed, segment uint32, off int64, payload []byte) {
+	at := len(s.headers)
+	s.headers = h.append(s.headers, seed, segment, off)
+	s.bufs = append(s.bufs, s.headers[at:], payload)
+}
+
+// Sync makes what was appended durable. Its error is final.
+func (l *Log) Sync() error {
+	clear(l.scratch.bufs) // the bodies are others'
+	return l.cur.f.Datasync()
+}
+
+// End returns where the next group would stand, or later, and the number that it
+// would have: a Start for what follows.
+func (l *Log) End() (Place, uint64) {
+	if l.cur == nil {
+		return At(l.mu.last+1, segmentHeader), l.number
+	}
+	return At(l.cur.number, l.off), l.number
+}
+
+// wipe removes what an Append that failed has left behind the last group, so
+// that nothing ever takes it for one.
+func (l *Log) wipe() error {
+	if !l.stale {
+		return nil
+	}
+	if _, err := l.cur.f.WriteAt(make([]byte, frameHeader), l.off); err != nil {
+		return vfs.WriteError(err)
+	}
+	if err := l.cur.f.Datasync(); err != nil {
+		return err
+	}
+	l.stale = false
+	return nil
+}
+
+// Finish leaves the log so that nothing is behind its end that a reader could take
+// for a group.
+func (l *Log) Finish() error { return l.wipe() }
+
+// AddLive says that some bytes at a place are needed, or, if they are less than
+// 0, that they no longer are.
+func (l *Log) AddLive(p Place, bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.segment(p.Segment())
+	s.live += bytes
+	if bytes < 0 && s.sealed && !s.set && (s.live == 0 || s.sparse() && !s.noted) {
+		s.noted = true
+		l.work.Store(true)
+	}
+}
+
+// sparse reports whether so little of a segment is needed that the rest is worth
+// moving.
+func (s *segment) sparse() bool { return s.live < s.end/4 }
+
+// Work reports, once, whether segments have come to be hardly needed, or the next
+// one has to be made ready.
+func (l *Log) Work() bool { return l.work.Load() && l.work.Swap(false) }
+
+// segment returns a segment, which may be missing. The caller holds mu.
+func (l *Log) segment(n uint32) *segment {
+	s := l.mu.segments[n]
+	if s == nil {
+		s = &segment{number: n, sealed: true}
+		l.mu.segments[n] = s
+	}
+	return s
+}
+
+// Close closes all files. It writes nothing.
+func (l *Log) Close() {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.mu.segments {
+		if s.f != nil {
+			s.f.Close()
+			s.f = nil
+		}
+	}
+	for _, s := range l.mu.spares {
+		s.f.Close()
+	}
+	l.mu.spares = nil
+}

@@ -1,0 +1,180 @@
+package seglog
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
+)
+
+// A Start is where a replay begins.
+type Start struct {
+	Place  Place  // of the first group that is not known yet; 0: the beginning of all that there is
+	Number uint64 // of that group
+	Synced Place  // what ends there or before was durable, even if no later group says so; 0: not known
+}
+
+// A Group is a group that was found in the log.
+type Group struct {
+	Place   Place
+	Payload []byte
+	Err     error // the payload is damaged: what can be told from it has to be told without its checksum
+}
+
+// A Damage is a part of the log that was durable and cannot be read.
+type Damage struct {
+	From, To Place // To is where reading went on, or 0
+	Err      error
+}
+
+// Error says what is damaged, and how.
+func (d *Damage) Error() string {
+	switch d.To {
+	case 0:
+		return fmt.Sprintf("the log from %v on: %v", d.From, d.Err)
+	case d.From:
+		return fmt.Sprintf("the log at %v: %v", d.From, d.Err)
+	}
+	return fmt.Sprintf("the log from %v to %v: %v", d.From, d.To, d.Err)
+}
+
+// Segments returns those that are damaged.
+func (d *Damage) Segments() (numbers []uint32) {
+	for n := d.From.Segment(); n <= max(d.From.Segment(), d.To.Segment()); n++ {
+		numbers = append(numbers, n)
+	}
+	return numbers
+}
+
+// Unwrap returns the cause.
+func (d *Damage) Unwrap() error { return d.Err }
+
+// Open finds the segments in a directory, without reading them. Replay comes
+// next.
+func Open(opts Options) (*Log, error) {
+	l := &Log{Options: opts, seed: newSeed(opts.Spool), number: 1}
+	l.mu.segments = make(map[uint32]*segment)
+	numbers, spares, err := l.list()
+	if err != nil {
+		return nil, err
+	}
+	for n, size := range numbers {
+		l.mu.segments[n] = &segment{number: n, sealed: true, end: size, capacity: size}
+		l.mu.last = max(l.mu.last, n)
+	}
+	l.mu.found = spares
+	return l, nil
+}
+
+// list returns the segments in the directory with their sizes, and the names of
+// spares.
+func (l *Log) list() (segments map[uint32]int64, spares []string, err error) {
+	files, err := l.FS.ReadDir(l.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	segments = make(map[uint32]int64)
+	for _, f := range files {
+		if n, ok := parseSegmentName(f.Name()); ok {
+			info, err := f.Info()
+			if err != nil {
+				return nil, nil, err
+			}
+			segments[n] = info.Size()
+		} else if isSpare(f) {
+			spares = append(spares, f.Name())
+		}
+	}
+	return segments, spares, nil
+}
+
+// Replay hands out the groups from start on, in their order. A group that was
+// not durable, since the process or the power ended while it was written, is
+// none: it and what follows it are left out. Damage to what was durable is
+// reported, and the segment set aside.
+func (l *Log) Replay(start Start, apply func(Group) error, report func(*Damage) error) error {
+	w := &walk{l: l, start: start, number: start.Number, report: report}
+	for n := range l.mu.segments {
+		if n >= start.Place.Segment() {
+			w.segments = append(w.segments, n)
+		}
+	}
+	slices.Sort(w.segments)
+	if err := w.begin(); err != nil {
+		return err
+	}
+	for {
+		g, err := w.next()
+		if err != nil {
+			return err
+		}
+		if g == nil {
+			break
+		}
+		if w.held != nil {
+			if err := apply(w.held.Group); err != nil {
+				return err
+			}
+		}
+		w.held = g
+	}
+	return w.end(apply)
+}
+
+// Resume makes the log ready for Append: what is behind its end is cut off. It
+// takes over spares, and deletes segments behind the end, in which nothing was
+// durable.
+func (l *Log) Resume() error {
+	l.adoptSpares(l.mu.found)
+	l.mu.found = nil
+	if l.cur != nil && l.cur.set { // nothing is written to a segment that is damaged
+		l.cur = nil
+	}
+	s := l.cur
+	for n := range l.mu.segments {
+		if s != nil && n > s.number && !l.mu.segments[n].set {
+			l.remove(l.path(n))
+			delete(l.mu.segments, n)
+		}
+	}
+	if err := l.FS.SyncDir(l.Dir); err != nil {
+		return err
+	}
+	if s == nil {
+		return nil
+	}
+	f, err := l.file(s.number)
+	if err != nil {
+		return err
+	}
+	s.sealed = false
+	l.capacity = s.capacity
+	if clean, err := l.zeroBehind(f, l.off); clean || err != nil {
+		return err
+	}
+	l.capacity = l.off
+	if err := f.Truncate(l.off); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// zeroBehind reports whether nothing was ever written behind off.
+func (l *Log) zeroBehind(f vfs.File, off int64) (bool, error) {
+	b := make([]byte, 1<<20)
+	for {
+		n, err := f.ReadAt(b, off)
+		if len(bytes.TrimLeft(b[:n], "\x00")) > 0 {
+			return false, nil
+		}
+		if err == io.EOF {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		off += int64(n)
+	}
+}

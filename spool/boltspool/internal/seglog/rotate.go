@@ -1,0 +1,216 @@
+package seglog
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
+)
+
+const (
+	// minStep and maxStep bound how far ahead of the groups a segment is
+	// allocated: as far again as it is long.
+	minStep = 1 << 20
+	maxStep = 16 << 20
+	// maxSpares is how many files are kept ready to become segments.
+	maxSpares = 2
+
+	sparePrefix = "spare-"
+)
+
+// A spare is a file that no group stands in: it was a segment, or was allocated
+// ahead. To write where something was written before spares the file system the
+// notes that new blocks cost.
+type spare struct {
+	name     string
+	f        vfs.File
+	capacity int64
+}
+
+// rotate closes the current segment and begins the next.
+func (l *Log) rotate() error {
+	if err := l.wipe(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	n := l.mu.last + 1
+	l.mu.Unlock()
+	if n == math.MaxUint32 {
+		return errors.New("seglog: no more segments can be numbered")
+	}
+	s, err := l.begin(n)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.last = n
+	if old := l.mu.segments[n]; old != nil { // counted before it was there: impossible but for damage
+		s.live = old.live
+	}
+	l.mu.segments[n] = s
+	if l.cur != nil {
+		l.cur.sealed, l.cur.capacity = true, l.capacity
+		l.work.Store(true)
+	}
+	l.cur, l.off, l.capacity = s, segmentHeader, s.capacity
+	return nil
+}
+
+// begin makes the file of segment n, from a spare if there is one, and its
+// directory entry durable.
+func (l *Log) begin(n uint32) (*segment, error) {
+	name := l.path(n)
+	s := &segment{number: n, end: segmentHeader, capacity: segmentHeader}
+	var err error
+	if sp := l.takeSpare(); sp != nil {
+		s.f, s.capacity = sp.f, sp.capacity
+		err = vfs.WriteError(l.FS.Rename(sp.name, name))
+	} else {
+		s.f, err = l.FS.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, vfs.OpenError(err)
+		}
+	}
+	if err == nil {
+		_, err = s.f.WriteAt(appendSegmentHeader(nil, l.Spool, n), 0)
+		err = vfs.WriteError(err)
+	}
+	if err != nil {
+		s.f.Close()
+		if errors.Is(err, vfs.ErrNoSpace) {
+			l.remove(name)
+		}
+		return nil, err
+	}
+	if err = s.f.Sync(); err == nil {
+		err = l.FS.SyncDir(l.Dir)
+	}
+	if err != nil {
+		s.f.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// remove deletes a file on which nothing depends any more.
+func (l *Log) remove(name string) {
+	if err := l.FS.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		l.Log.Warn("boltspool: a file that is not needed any more stays until the spool is opened again", "file", name, "error", err)
+	}
+}
+
+// allocate reserves the current segment up to end at least.
+func (l *Log) allocate(end int64) error {
+	if l.capacity < 0 || end <= l.capacity {
+		return nil
+	}
+	step := min(max(l.capacity, minStep), maxStep)
+	size := max(end, min(end+step, l.Size))
+	err := l.cur.f.Allocate(size)
+	if err != nil && errors.Is(vfs.WriteError(err), vfs.ErrNoSpace) {
+		size = end
+		err = l.cur.f.Allocate(size)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		l.capacity = -1
+		return nil
+	}
+	if err != nil {
+		return vfs.WriteError(err)
+	}
+	l.capacity = size
+	return nil
+}
+
+// Allocates reports whether the file system can allocate ahead.
+func (l *Log) Allocates() bool { return l.capacity >= 0 }
+
+// Secure makes sure that a group of need bytes can be written, and that behind
+// it there is room for further ones of keep bytes, whatever becomes of the disk.
+// Where the file system cannot allocate it promises nothing.
+func (l *Log) Secure(need, keep int64) error {
+	if l.cur == nil {
+		if err := l.rotate(); err != nil {
+			return err
+		}
+	}
+	if l.capacity < 0 {
+		return nil
+	}
+	if end := l.off + need + keep; end <= l.Size {
+		return l.allocate(end)
+	}
+	l.mu.Lock()
+	have := len(l.mu.spares) > 0
+	l.mu.Unlock()
+	if have {
+		return nil
+	}
+	return l.addSpare(max(l.Size, segmentHeader+need+keep))
+}
+
+// Prepare sees to it that the next segment is ready before it is needed.
+func (l *Log) Prepare() error {
+	l.mu.Lock()
+	ready := len(l.mu.spares) > 0 || len(l.mu.segments) == 0
+	if s := l.mu.segments[l.mu.last]; s != nil && s.end < l.Size/2 {
+		ready = true
+	}
+	l.mu.Unlock()
+	if ready {
+		return nil
+	}
+	return l.addSpare(l.Size)
+}
+
+// addSpare allocates a file.
+func (l *Log) addSpare(size int64) error {
+	name := l.spareName()
+	f, err := l.FS.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return vfs.OpenError(err)
+	}
+	if err := f.Allocate(size); err != nil {
+		f.Close()
+		l.remove(name)
+		if errors.Is(err, errors.ErrUnsupported) {
+			return nil
+		}
+		return vfs.WriteError(err)
+	}
+	if err := f.Sync(); err != nil {
+		f.Close()
+		return err
+	}
+	l.putSpare(&spare{name, f, size})
+	return nil
+}
+
+func (l *Log) spareName() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.serial++
+	return filepath.Join(l.Dir, fmt.Sprintf("%s%d", sparePrefix, l.mu.serial))
+}
+
+func (l *Log) takeSpare() *spare {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.mu.spares)
+	if n == 0 {
+		return nil
+	}
+	s := l.mu.spares[n-1]
+	l.mu.spares = l.mu.spares[:n-1]
+	return s
+}
+
+func (l *Log) putSpare(s *spare) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.spares = append(l.mu.spares, s)
+}

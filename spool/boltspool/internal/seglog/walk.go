@@ -1,0 +1,253 @@
+package seglog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+)
+
+// A walk goes through the groups of the log.
+type walk struct {
+	l        *Log
+	start    Start
+	report   func(*Damage) error
+	segments []uint32 // those that are left, the current one first
+	off      int64    // where the next group is expected
+	number   uint64   // that it should have; 0: any
+	held     *found   // the last one, which no later one has confirmed yet
+	window   window
+}
+
+// A found is a group with what only a walk needs.
+type found struct {
+	Group
+	header
+}
+
+func (f *found) end() Place { return f.Place.Plus(int64(f.Total)) }
+
+// begin goes to the first group.
+func (w *walk) begin() error {
+	first := w.start.Place.Segment()
+	w.off = max(w.start.Place.Offset(), segmentHeader)
+	switch {
+	case len(w.segments) == 0:
+		return nil
+	case first == 0:
+		w.off = segmentHeader
+	case w.segments[0] != first: // it was deleted with nothing in it, or is lost
+		w.off = segmentHeader
+	}
+	return nil
+}
+
+// next returns the next group, nil if there is none.
+func (w *walk) next() (*found, error) {
+	if len(w.segments) == 0 {
+		return nil, nil
+	}
+	g, err := w.at(w.segments[0], w.off)
+	if err != nil {
+		return nil, err
+	}
+	if g == nil && len(w.segments) > 1 { // the segment ends here, if the next one goes on
+		if g, err = w.at(w.segments[1], segmentHeader); err != nil {
+			return nil, err
+		}
+		if g != nil {
+			w.closeSegment()
+		}
+	}
+	if g == nil {
+		if g, err = w.search(); err != nil || g == nil {
+			return nil, err
+		}
+	}
+	w.off = g.end().Offset()
+	w.number = g.Number + 1
+	return g, nil
+}
+
+// closeSegment goes on to the next one.
+func (w *walk) closeSegment() {
+	w.l.mu.segments[w.segments[0]].end = w.off
+	w.segments = w.segments[1:]
+}
+
+// at returns the group that begins at a place, nil if none does that is
+// expected.
+func (w *walk) at(segment uint32, off int64) (*found, error) {
+	b, err := w.window.read(w.l, segment, off, frameHeader)
+	if err != nil {
+		return nil, err
+	}
+	h, err := parseHeader(b, w.l.seed, segment, off)
+	if err != nil || h.Type != frameGroup || w.number != 0 && h.Number != w.number {
+		return nil, nil
+	}
+	return w.payload(segment, off, h)
+}
+
+func (w *walk) payload(segment uint32, off int64, h header) (*found, error) {
+	g := &found{Group: Group{Place: At(segment, off)}, header: h}
+	b, err := w.window.read(w.l, segment, off+frameHeader, int(h.Length))
+	if err != nil {
+		return nil, err
+	}
+	g.Payload = bytes.Clone(b)
+	switch {
+	case len(b) < int(h.Length):
+		g.Err = errors.New("the segment ends inside of a group")
+	case Checksum(b) != h.Sum:
+		g.Err = errors.New("wrong checksum of a group")
+	}
+	return g, nil
+}
+
+// search looks for any group behind the place where one was expected. If there
+// is one, what lies between was durable once, and is damaged.
+func (w *walk) search() (*found, error) {
+	from := At(w.segments[0], w.off)
+	for i, n := range w.segments {
+		off := int64(segmentHeader)
+		if i == 0 {
+			off = w.off
+		}
+		g, err := w.searchSegment(n, off)
+		if err != nil {
+			return nil, err
+		}
+		if g == nil {
+			continue
+		}
+		for w.segments[0] != n {
+			w.l.mu.segments[w.segments[0]].set = true
+			w.segments = w.segments[1:]
+		}
+		w.l.segment(from.Segment()).set = true
+		w.l.segment(n).set = true
+		lost := "groups are missing"
+		if w.number != 0 {
+			lost = fmt.Sprintf("%d groups cannot be read", g.Number-w.number)
+		}
+		return g, w.report(&Damage{From: from, To: g.Place, Err: errors.New(lost)})
+	}
+	return nil, nil
+}
+
+// searchSegment looks for a later group at any offset.
+func (w *walk) searchSegment(n uint32, off int64) (*found, error) {
+	const step = 1 << 20
+	for {
+		b, err := w.window.read(w.l, n, off, step)
+		if err != nil || len(b) < frameHeader {
+			return nil, err
+		}
+		for at := 0; ; at++ {
+			i := bytes.Index(b[at:], []byte(frameMagic))
+			if i < 0 {
+				break
+			}
+			at += i
+			h, err := parseHeader(b[at:], w.l.seed, n, off+int64(at))
+			if err == nil && h.Type == frameGroup && h.Number > w.number {
+				return w.payload(n, off+int64(at), h)
+			}
+		}
+		off += int64(len(b)) - frameHeader + 1
+		if len(b) < step {
+			return nil, nil
+		}
+	}
+}
+
+// end decides about the last group, and where the log ends.
+func (w *walk) end(apply func(Group) error) error {
+	if g := w.held; g != nil {
+		whole := g.end() <= w.start.Synced
+		if !whole && g.Err == nil {
+			err := w.verifyBodies(g)
+			if err != nil && !errors.Is(err, errTorn) {
+				return err
+			}
+			whole = err == nil
+		}
+		if whole {
+			if err := apply(g.Group); err != nil {
+				return err
+			}
+		} else {
+			w.off, w.number = g.Place.Offset(), g.Number
+		}
+	}
+	l := w.l
+	l.number = max(w.number, 1)
+	if len(w.segments) == 0 {
+		return nil
+	}
+	end := At(w.segments[0], w.off)
+	s := l.mu.segments[w.segments[0]]
+	if end < w.start.Synced {
+		s.set = true
+		return w.report(&Damage{From: end, Err: errors.New("its end is missing")})
+	}
+	s.end, l.cur, l.off = w.off, s, w.off
+	return nil
+}
+
+var errTorn = errors.New("torn")
+
+// verifyBodies returns errTorn unless all bodies of a group are there.
+func (w *walk) verifyBodies(g *found) error {
+	segment, end := g.Place.Segment(), g.end().Offset()
+	for off := g.Place.Offset() + FrameSize(int64(g.Length)); off < end; {
+		b, err := w.window.read(w.l, segment, off, frameHeader)
+		if err != nil {
+			return err
+		}
+		h, err := parseHeader(b, w.l.seed, segment, off)
+		if err != nil || h.Type != frameBody || off+FrameSize(int64(h.Length)) > end {
+			return errTorn
+		}
+		b, err = w.window.read(w.l, segment, off+frameHeader, int(h.Length))
+		if err != nil {
+			return err
+		}
+		if len(b) < int(h.Length) || Checksum(b) != h.Sum {
+			return errTorn
+		}
+		off += FrameSize(int64(h.Length))
+	}
+	return nil
+}
+
+// A window is a part of a segment in memory.
+type window struct {
+	segment uint32
+	off     int64
+	b       []byte
+}
+
+const windowSize = 256 << 10
+
+// read returns n bytes at an offset, fewer where the segment ends. They stay as
+// they are until the next read.
+func (w *window) read(l *Log, segment uint32, off int64, n int) ([]byte, error) {
+	if segment == w.segment && off >= w.off && off+int64(n) <= w.off+int64(len(w.b)) {
+		at := off - w.off
+		return w.b[at : at+int64(n)], nil
+	}
+	size := max(n, windowSize)
+	if cap(w.b) < size {
+		w.b = make([]byte, size)
+	}
+	w.segment, w.off, w.b = segment, off, w.b[:size]
+	got, err := l.ReadAt(w.b, At(segment, off))
+	w.b = w.b[:got]
+	if err == io.EOF || errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return w.b[:min(n, got)], err
+}
