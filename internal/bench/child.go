@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -12,6 +11,8 @@ import (
 	"os/exec"
 	"sync"
 	"time"
+
+	"github.com/deferredqueue/deferredqueue/internal/bench/measure"
 )
 
 // What this program runs itself as, in processes of their own.
@@ -22,12 +23,6 @@ const (
 
 // grace is how long a process may take to end by itself.
 const grace = 10 * time.Second
-
-// A reply is one line that a child answers with.
-type reply struct {
-	Error string          `json:",omitempty"`
-	Value json.RawMessage `json:",omitempty"`
-}
 
 // A child is this program in another process. It answers each line of JSON on
 // its standard input by one on its standard output, and ends at the end of its
@@ -73,7 +68,7 @@ func (c *child) call(request, answer any) error {
 	if err := json.NewEncoder(c.in).Encode(request); err != nil {
 		return fmt.Errorf("bench: the %s process has ended: %w %s", c.name, err, c.stderr)
 	}
-	var r reply
+	var r measure.Reply
 	if err := c.out.Decode(&r); err != nil {
 		return fmt.Errorf("bench: the %s process did not answer: %w %s", c.name, err, c.stderr)
 	}
@@ -101,31 +96,6 @@ func (c *child) kill() {
 	c.cmd.Process.Kill()
 	c.in.Close()
 	_ = c.cmd.Wait() // it says that it was killed
-}
-
-// serveParent is the other side: it answers every request on in by what handle
-// returns, until in ends.
-func serveParent(in io.Reader, out io.Writer, handle func(request json.RawMessage) (any, error)) error {
-	dec, enc := json.NewDecoder(bufio.NewReader(in)), json.NewEncoder(out)
-	for {
-		var request json.RawMessage
-		if err := dec.Decode(&request); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("bench: reading a request: %w", err)
-		}
-		var r reply
-		value, err := handle(request)
-		if err == nil {
-			r.Value, err = json.Marshal(value)
-		}
-		if err != nil {
-			r = reply{Error: err.Error()}
-		}
-		if err := enc.Encode(r); err != nil {
-			return fmt.Errorf("bench: answering: %w", err)
-		}
-	}
 }
 
 // A tail keeps the end of what is written to it. It is safe for concurrent use.

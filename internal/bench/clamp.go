@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/deferredqueue/deferredqueue/internal/bench/measure"
 )
 
 // What clamp compares, all of it this library with boltspool.
@@ -104,8 +106,8 @@ type clampRow struct {
 	P999     float64 `json:"p999_us"`
 	Max      float64 `json:"max_us"`
 
-	Latency  *histogram `json:"latency"`
-	latency  histogram
+	Latency  *measure.Histogram `json:"latency"`
+	latency  measure.Histogram
 	timeline []moment // of the first round
 	cpus     []float64
 	elapsed  time.Duration
@@ -184,7 +186,7 @@ func (f *clampFlags) variant(ctx context.Context, row *clampRow, dir string) (er
 	}
 	row.Messages += result.Messages
 	row.elapsed += result.Elapsed
-	row.latency.merge(&result.Latency)
+	row.latency.Merge(&result.Latency)
 	row.cpus = append(row.cpus, microseconds(used.CPU)/float64(result.Messages))
 	if row.timeline == nil {
 		row.timeline = result.Timeline
@@ -193,7 +195,7 @@ func (f *clampFlags) variant(ctx context.Context, row *clampRow, dir string) (er
 }
 
 func (row *clampRow) sumUp() {
-	at := func(q float64) float64 { return microseconds(row.latency.quantile(q)) }
+	at := func(q float64) float64 { return microseconds(row.latency.Quantile(q)) }
 	row.P50, row.P90, row.P99, row.P999, row.Max = at(0.5), at(0.9), at(0.99), at(0.999), at(1)
 	row.Rate = float64(row.Messages) / row.elapsed.Seconds()
 	row.CPU = figureOf(row.cpus)

@@ -142,8 +142,8 @@ func TestLoad(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if r.Messages != messages || r.Latency.n != messages || r.Elapsed <= 0 {
-					t.Errorf("%d messages, %d latencies in %v, want %d", r.Messages, r.Latency.n, r.Elapsed, messages)
+				if r.Messages != messages || r.Latency.Count() != messages || r.Elapsed <= 0 {
+					t.Errorf("%d messages, %d latencies in %v, want %d", r.Messages, r.Latency.Count(), r.Elapsed, messages)
 				}
 				rec.check(t, string(testMessage(size)), messages+1, recipients)
 				if (rec.mu.tls > 0) != hasTLS(mode) {

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"math"
-	"math/rand/v2"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/deferredqueue/deferredqueue/internal/bench/measure"
 )
 
 func TestMedian(t *testing.T) {
@@ -35,62 +34,6 @@ func TestFigure(t *testing.T) {
 	}
 	if f := figureOf(nil); f != (figure{}) || f.spread() != 0 {
 		t.Errorf("nothing is %+v", f)
-	}
-}
-
-func TestBuckets(t *testing.T) {
-	last := -1
-	for ns := uint64(0); ns < 1<<40; ns += 1 + ns/97 {
-		b := bucketOf(ns)
-		upper := uint64(upperOf(b))
-		if b < last || upper < ns || bucketOf(upper) != b || float64(upper-ns) > float64(ns)/(1<<subBits) {
-			t.Fatalf("%d ns: bucket %d after %d, up to %d", ns, b, last, upper)
-		}
-		last = b
-	}
-}
-
-func TestQuantile(t *testing.T) {
-	var h histogram
-	if h.quantile(0.5) != 0 {
-		t.Error("the median of nothing is not 0")
-	}
-	for _, i := range rand.Perm(1000) {
-		h.record(time.Duration(i+1) * time.Millisecond)
-	}
-	for q, want := range map[float64]time.Duration{0: 1, 0.5: 500, 0.99: 990, 0.999: 999, 1: 1000} {
-		want *= time.Millisecond
-		if got := h.quantile(q); got < want || float64(got-want) > float64(want)/(1<<subBits) {
-			t.Errorf("quantile %v is %v, want %v", q, got, want)
-		}
-	}
-	if h.max != time.Second || h.quantile(1) != time.Second {
-		t.Errorf("max %v, quantile 1 %v", h.max, h.quantile(1))
-	}
-}
-
-func TestHistogramMergeAndJSON(t *testing.T) {
-	var a, b, all histogram
-	for i := range 500 {
-		d := time.Duration(i*i) * time.Microsecond
-		all.record(d)
-		if i%3 == 0 {
-			a.record(d)
-		} else {
-			b.record(d)
-		}
-	}
-	data, err := json.Marshal(&b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var c histogram
-	if err := json.Unmarshal(data, &c); err != nil {
-		t.Fatal(err)
-	}
-	a.merge(&c)
-	if !reflect.DeepEqual(a, all) {
-		t.Errorf("merged %+v, want %+v", a, all)
 	}
 }
 
@@ -153,8 +96,8 @@ func TestShort(t *testing.T) {
 
 // sampleOf is a round in which a message cost the server so many microseconds.
 func sampleOf(subject string, c cell, round int, us float64) *sample {
-	h := &histogram{}
-	h.record(time.Millisecond)
+	h := &measure.Histogram{}
+	h.Record(time.Millisecond)
 	return &sample{
 		trial: trial{subject, c}, round: round, messages: 10, elapsed: time.Second, latency: h,
 		used: usage{CPU: time.Duration(us * 10 * 1e3)},

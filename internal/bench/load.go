@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/deferredqueue/deferredqueue/internal/bench/measure"
 )
 
 // A loadConfig tells a load process what to send where.
@@ -32,10 +34,10 @@ type phase struct {
 // A loadResult is what a phase found.
 type loadResult struct {
 	Messages int
-	Elapsed  time.Duration // until the last reply
-	CPU      time.Duration // of the load process
-	Latency  histogram     // of the reply to the content
-	Timeline []moment      // with a Rate: what was seen when
+	Elapsed  time.Duration     // until the last reply
+	CPU      time.Duration     // of the load process
+	Latency  measure.Histogram // of the reply to the content
+	Timeline []moment          // with a Rate: what was seen when
 }
 
 // A moment is the latency of one reply, and when its message was sent.
@@ -52,7 +54,7 @@ func runLoad(_ context.Context, _ []string, std streams) error {
 			l.close()
 		}
 	}()
-	return serveParent(std.in, std.out, func(request json.RawMessage) (any, error) {
+	return measure.Serve(std.in, std.out, func(request json.RawMessage) (any, error) {
 		if l != nil {
 			var p phase
 			if err := json.Unmarshal(request, &p); err != nil {
@@ -132,7 +134,7 @@ func (l *loader) run(p phase) (*loadResult, error) {
 			return nil, errs[i]
 		}
 		sum.Messages += parts[i].Messages
-		sum.Latency.merge(&parts[i].Latency)
+		sum.Latency.Merge(&parts[i].Latency)
 		sum.Timeline = append(sum.Timeline, parts[i].Timeline...)
 	}
 	return sum, nil
@@ -157,7 +159,7 @@ func (l *loader) session(c *client, p phase, begin time.Time, tickets *atomic.In
 			return err
 		}
 		r.Messages++
-		r.Latency.record(latency)
+		r.Latency.Record(latency)
 		if p.Rate > 0 {
 			r.Timeline = append(r.Timeline, moment{at, latency})
 		}

@@ -145,8 +145,8 @@ func TestClamp(t *testing.T) {
 		t.Fatalf("%d rows, want %v:\n%s", len(rep.Clamp), variants, out)
 	}
 	for _, row := range rep.Clamp {
-		if row.Messages < 1 || row.Messages > 20 || row.Latency.n != uint64(row.Messages) || row.P999 > row.Max {
-			t.Errorf("%s: %d messages, %d latencies, p99.9 %v, max %v", row.Variant, row.Messages, row.Latency.n, row.P999, row.Max)
+		if row.Messages < 1 || row.Messages > 20 || row.Latency.Count() != uint64(row.Messages) || row.P999 > row.Max {
+			t.Errorf("%s: %d messages, %d latencies, p99.9 %v, max %v", row.Variant, row.Messages, row.Latency.Count(), row.P999, row.Max)
 		}
 	}
 	if inline := rep.Clamp[0]; inline.Max < 30e3 {

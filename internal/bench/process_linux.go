@@ -16,26 +16,6 @@ func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 
-// ownIO returns how many reads and writes this process has done, on files and
-// sockets (proc(5), /proc/pid/io).
-func ownIO() (reads, writes uint64) {
-	data, err := os.ReadFile("/proc/self/io")
-	if err != nil {
-		return 0, 0
-	}
-	for line := range strings.Lines(string(data)) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		n, _ := strconv.ParseUint(value, 10, 64)
-		switch name {
-		case "syscr":
-			reads = n
-		case "syscw":
-			writes = n
-		}
-	}
-	return reads, writes
-}
-
 // clockTick is the unit of the times in /proc/pid/stat, the same on all Linux.
 const clockTick = 10 * time.Millisecond
 

@@ -10,8 +10,6 @@ import (
 
 func dieWithParent() *syscall.SysProcAttr { return nil }
 
-func ownIO() (reads, writes uint64) { return 0, 0 }
-
 func treeCPU(int) (time.Duration, error) {
 	return 0, errors.New("bench: measuring other servers needs /proc of Linux")
 }

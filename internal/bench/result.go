@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/deferredqueue/deferredqueue/internal/bench/measure"
 )
 
 // A result is what all rounds of a trial measured. CPU is in microseconds per
@@ -31,7 +33,7 @@ type result struct {
 	SourceRate *figure `json:"smtp_source_messages_per_second,omitempty"`
 	SourceCPU  *figure `json:"smtp_source_cpu_us,omitempty"`
 
-	latency histogram
+	latency measure.Histogram
 }
 
 // results sums samples up, in the order in which their trials came first.
@@ -83,10 +85,10 @@ func newResult(group, all []*sample) *result {
 	}
 	for _, s := range group {
 		r.Messages += s.messages
-		r.latency.merge(s.latency)
+		r.latency.Merge(s.latency)
 	}
-	r.P50, r.P99 = microseconds(r.latency.quantile(0.5)), microseconds(r.latency.quantile(0.99))
-	r.P999, r.MaxLatency = microseconds(r.latency.quantile(0.999)), microseconds(r.latency.max)
+	r.P50, r.P99 = microseconds(r.latency.Quantile(0.5)), microseconds(r.latency.Quantile(0.99))
+	r.P999, r.MaxLatency = microseconds(r.latency.Quantile(0.999)), microseconds(r.latency.Max())
 	r.RateToStock = ratio(group, all, "stock", (*sample).rate)
 	r.CPUToStock = ratio(group, all, "stock", (*sample).cpu)
 	r.RateToPostfix = ratio(group, all, "postfix", (*sample).rate)

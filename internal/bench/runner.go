@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/deferredqueue/deferredqueue/internal/bench/measure"
 )
 
 // A cell is one set of circumstances.
@@ -37,7 +39,7 @@ type sample struct {
 	elapsed  time.Duration
 	used     usage         // by the server
 	client   time.Duration // CPU of the client
-	latency  *histogram
+	latency  *measure.Histogram
 	source   *sourceResult // what smtp-source measured; nil without
 }
 

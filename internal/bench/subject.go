@@ -16,6 +16,8 @@ import (
 	"os"
 	"runtime/pprof"
 	"time"
+
+	"github.com/deferredqueue/deferredqueue/internal/bench/measure"
 )
 
 // maxMessage is what every server under test accepts at the most.
@@ -75,7 +77,7 @@ func runSubject(_ context.Context, _ []string, std streams) (err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	return serveParent(std.in, std.out, func(request json.RawMessage) (any, error) {
+	return measure.Serve(std.in, std.out, func(request json.RawMessage) (any, error) {
 		if s != nil {
 			return ownUsage()
 		}

@@ -3,6 +3,8 @@ package main
 import (
 	"runtime/metrics"
 	"time"
+
+	"github.com/deferredqueue/deferredqueue/internal/bench/measure"
 )
 
 // usage is what a server has used since it was started. What is not known is 0.
@@ -21,10 +23,12 @@ func ownUsage() (usage, error) {
 		{Name: "/gc/heap/allocs:bytes"},
 	}
 	metrics.Read(samples)
-	cpu, err := ownCPU()
-	u := usage{CPU: cpu, Allocs: samples[0].Value.Uint64(), AllocBytes: samples[1].Value.Uint64()}
-	u.Reads, u.Writes = ownIO()
-	return u, err
+	cpu, err := measure.CPU()
+	io := measure.OwnIO()
+	return usage{
+		CPU: cpu, Allocs: samples[0].Value.Uint64(), AllocBytes: samples[1].Value.Uint64(),
+		Reads: io.Reads, Writes: io.Writes,
+	}, err
 }
 
 // since returns what was used between before and u.

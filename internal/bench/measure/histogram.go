@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"encoding/json"
@@ -10,9 +10,9 @@ import (
 // subBits is how finely a power of two is divided: 1 part in 64 is 1.6 %.
 const subBits = 6
 
-// A histogram counts durations in buckets that are 1.6 % wide. It is not for
+// A Histogram counts durations in buckets that are 1.6 % wide. It is not for
 // concurrent use.
-type histogram struct {
+type Histogram struct {
 	counts map[int]uint64
 	n      uint64
 	max    time.Duration
@@ -37,9 +37,10 @@ func upperOf(bucket int) time.Duration {
 	return time.Duration((mantissa+1)<<shift - 1)
 }
 
-func (h *histogram) record(d time.Duration) { h.add(bucketOf(uint64(max(d, 0))), 1, d) }
+// Record counts d.
+func (h *Histogram) Record(d time.Duration) { h.add(bucketOf(uint64(max(d, 0))), 1, d) }
 
-func (h *histogram) add(bucket int, count uint64, longest time.Duration) {
+func (h *Histogram) add(bucket int, count uint64, longest time.Duration) {
 	if h.counts == nil {
 		h.counts = map[int]uint64{}
 	}
@@ -48,17 +49,23 @@ func (h *histogram) add(bucket int, count uint64, longest time.Duration) {
 	h.max = max(h.max, longest)
 }
 
-// merge adds what o counted.
-func (h *histogram) merge(o *histogram) {
+// Merge adds what o counted.
+func (h *Histogram) Merge(o *Histogram) {
 	for bucket, count := range o.counts {
 		h.add(bucket, count, 0)
 	}
 	h.max = max(h.max, o.max)
 }
 
-// quantile returns the duration that a share of q, 0 to 1, does not exceed; 0 if
+// Count returns how many durations were counted.
+func (h *Histogram) Count() uint64 { return h.n }
+
+// Max returns the longest of them, exactly.
+func (h *Histogram) Max() time.Duration { return h.max }
+
+// Quantile returns the duration that a share of q, 0 to 1, does not exceed; 0 if
 // nothing was counted.
-func (h *histogram) quantile(q float64) time.Duration {
+func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := uint64(q * float64(h.n))
 	if float64(rank) < q*float64(h.n) {
 		rank++
@@ -74,7 +81,7 @@ func (h *histogram) quantile(q float64) time.Duration {
 	return h.max
 }
 
-func (h *histogram) buckets() []int {
+func (h *Histogram) buckets() []int {
 	buckets := make([]int, 0, len(h.counts))
 	for b := range h.counts {
 		buckets = append(buckets, b)
@@ -90,7 +97,7 @@ type histogramJSON struct {
 }
 
 // MarshalJSON writes the buckets that are not empty, shortest first.
-func (h *histogram) MarshalJSON() ([]byte, error) {
+func (h *Histogram) MarshalJSON() ([]byte, error) {
 	j := histogramJSON{Max: h.max, Buckets: [][2]uint64{}}
 	for _, b := range h.buckets() {
 		j.Buckets = append(j.Buckets, [2]uint64{uint64(upperOf(b)), h.counts[b]})
@@ -99,12 +106,12 @@ func (h *histogram) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
-func (h *histogram) UnmarshalJSON(data []byte) error {
+func (h *Histogram) UnmarshalJSON(data []byte) error {
 	var j histogramJSON
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*h = histogram{}
+	*h = Histogram{}
 	for _, b := range j.Buckets {
 		h.add(bucketOf(b[0]), b[1], 0)
 	}

@@ -1,12 +1,13 @@
 //go:build !unix
 
-package main
+package measure
 
 import (
 	"errors"
 	"time"
 )
 
-func ownCPU() (time.Duration, error) {
+// CPU returns what this process has used, user and system together.
+func CPU() (time.Duration, error) {
 	return 0, errors.New("bench: measuring CPU needs getrusage, which this system has not")
 }

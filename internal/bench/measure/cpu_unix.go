@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package measure
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// ownCPU returns what this process has used, user and system together.
-func ownCPU() (time.Duration, error) {
+// CPU returns what this process has used, user and system together.
+func CPU() (time.Duration, error) {
 	var ru syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
 		return 0, fmt.Errorf("bench: getrusage: %w", err)
