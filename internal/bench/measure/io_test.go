@@ -40,3 +40,15 @@ func TestParseTraffic(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("syscr: 11\nsyscw: 12\nwrite_bytes: 4096\nRssAnon:\t 112 kB\n"))
+	f.Add([]byte("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		parseIO(data)
+		parseStatus(data)
+		if traffic, err := parseTraffic(data); err == nil && traffic.Written%sector != 0 {
+			t.Errorf("%q: %d bytes written are no sectors", data, traffic.Written)
+		}
+	})
+}
