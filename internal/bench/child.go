@@ -19,12 +19,14 @@ import (
 const (
 	subjectProcess = "subject" // a server
 	loadProcess    = "load"    // the client
+	storeProcess   = "store"   // a store and its callers
+	scaleProcess   = "scale"   // a spool with many messages
 )
 
 // grace is how long a process may take to end by itself.
 const grace = 10 * time.Second
 
-// A child is this program in another process. It answers each line of JSON on
+// A child is a program in another process, usually this one. It answers each line of JSON on
 // its standard input by one on its standard output, and ends at the end of its
 // input, so that it never outlives its parent. It is not for concurrent use.
 type child struct {
@@ -35,13 +37,18 @@ type child struct {
 	stderr *tail
 }
 
-// startChild starts a process and sends it its configuration; its answer goes
-// to answer. The process is killed when ctx ends.
+// startChild starts this program in another process and sends it its
+// configuration; its answer goes to answer. The process is killed when ctx ends.
 func startChild(ctx context.Context, name string, config, answer any) (*child, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("bench: finding this program: %w", err)
 	}
+	return startProgram(ctx, exe, name, config, answer)
+}
+
+// startProgram is startChild with any program that answers in the same way.
+func startProgram(ctx context.Context, exe, name string, config, answer any) (_ *child, err error) {
 	c := &child{name: name, cmd: exec.CommandContext(ctx, exe, name), stderr: &tail{}}
 	c.cmd.SysProcAttr = dieWithParent()
 	c.cmd.Stderr = c.stderr

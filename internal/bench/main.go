@@ -5,9 +5,13 @@
 //	go run ./internal/bench accept -reception [-check]
 //	                                     CPU of reception alone, against stock go-smtp
 //	go run ./internal/bench clamp        the 250 beside a callback that is slow at times
+//	go run ./internal/bench spool [-check]
+//	                                     commits of boltspool, beside a bare log and Pebble,
+//	                                     and what it costs to have a million messages
 //
 // Each server runs in a process of its own, and so does the client, so that the
-// CPU that is printed is the server's alone. Nothing is a timed test: figures
+// CPU that is printed is the server's alone; a store and its callers are one
+// process, and what the callers do is little. Nothing is a timed test: figures
 // are medians of rounds in which the servers take turns, and what counts is their
 // ratios. It is meant for Linux; what cannot be measured is reported as absent.
 package main
@@ -39,6 +43,7 @@ func commands() []command {
 	return []command{
 		{"accept", "messages a second, CPU per message and latency of the 250, nothing is injected", runAccept},
 		{"clamp", "latency of the 250 while the callback is slow, inline and deferred", runClamp},
+		{"spool", "commits a second, CPU and flushes of the spool, and what a million messages in it cost", runSpool},
 	}
 }
 
@@ -47,6 +52,8 @@ func children() []command {
 	return []command{
 		{subjectProcess, "", runSubject},
 		{loadProcess, "", runLoad},
+		{storeProcess, "", runStore},
+		{scaleProcess, "", runScaleProcess},
 	}
 }
 

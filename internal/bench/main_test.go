@@ -9,13 +9,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
 // TestMain lets the processes that a test starts be what this program would be.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == subjectProcess || os.Args[1] == loadProcess) {
+	if len(os.Args) > 1 && slices.ContainsFunc(children(), func(c command) bool { return c.name == os.Args[1] }) {
 		main()
 	}
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // or each process sleeps for a second under the race detector
@@ -217,6 +218,13 @@ func TestArguments(t *testing.T) {
 		{"accept -rounds 0", 1, "must be positive"},
 		{"accept -check", 1, "-reception"},
 		{"accept -reception -dir /does/not/exist", 1, "/does/not/exist"},
+		{"spool -help", 0, "-entries"},
+		{"spool -subjects boltspool,oak", 2, "none of"},
+		{"spool -parts all", 2, "none of"},
+		{"spool -rounds 0", 1, "must be positive"},
+		{"spool -bytes 1KB,2KB", 1, "one size"},
+		{"spool -dir /does/not/exist", 1, "/does/not/exist"},
+		{"spool -entries 1000000000000", 1, "MB free"},
 		{"clamp -rate 0", 1, "must be positive"},
 		{"clamp -size 1KB,2KB", 1, "one size"},
 		{"clamp -p99 1ms", 1, "-p99"},

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // dieWithParent makes the kernel end a child whose parent was killed.
@@ -105,3 +107,21 @@ func endWithParent() *syscall.SysProcAttr {
 
 // endGroup kills what is left of a daemon that made a process group of its own.
 func endGroup(leader int) { _ = syscall.Kill(-leader, syscall.SIGKILL) } // usually nothing is left
+
+// syncData makes what was written durable, and of the file's own data only what
+// is needed to read it.
+func syncData(f *os.File) error {
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		return fmt.Errorf("bench: fdatasync: %w", err)
+	}
+	return nil
+}
+
+// dropCaches empties the page cache of the machine; it needs root.
+func dropCaches() error {
+	unix.Sync()
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+		return fmt.Errorf("bench: emptying the page cache: %w", err)
+	}
+	return nil
+}

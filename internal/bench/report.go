@@ -21,6 +21,9 @@ type report struct {
 	Results   []*result         `json:"results,omitempty"`
 	Reception []*receptionRow   `json:"reception,omitempty"`
 	Clamp     []*clampRow       `json:"clamp,omitempty"`
+	Commits   []*commitRow      `json:"commits,omitempty"`
+	Scale     *scaleRow         `json:"scale,omitempty"`
+	Targets   []target          `json:"targets,omitempty"` // of spool
 }
 
 // A machine is where it was measured.
@@ -66,7 +69,7 @@ func newReport(command string, args []string, r *runner) *report {
 
 // heading says what was measured where.
 func (rep *report) heading(w io.Writer) {
-	fmt.Fprintf(w, "bench %s\n%s\n%d rounds, in which the servers take turns: medians ± half the distance of the extremes\n",
+	fmt.Fprintf(w, "bench %s\n%s\n%d rounds, in which they take turns: medians ± half the distance of the extremes\n",
 		rep.Command, rep.Machine, rep.Rounds)
 }
 

@@ -108,9 +108,19 @@ func (r *result) addSource(group []*sample) {
 // ratio compares each sample with that of another subject in the same round and
 // cell. nil if there is none.
 func ratio(group, all []*sample, subject string, value func(*sample) float64) *figure {
+	return compare(group, value, func(s *sample) *sample {
+		if s.Subject == subject {
+			return nil
+		}
+		return find(all, trial{subject, s.cell}, s.round)
+	})
+}
+
+// compare sums up the ratios of samples to others. nil if there are none.
+func compare[S any](samples []*S, value func(*S) float64, other func(*S) *S) *figure {
 	var values []float64
-	for _, s := range group {
-		if o := find(all, trial{subject, s.cell}, s.round); o != nil && s.Subject != subject {
+	for _, s := range samples {
+		if o := other(s); o != nil {
 			values = append(values, value(s)/value(o))
 		}
 	}
@@ -130,7 +140,7 @@ func find(samples []*sample, t trial, round int) *sample {
 	return nil
 }
 
-func each(samples []*sample, value func(*sample) float64) []float64 {
+func each[S any](samples []*S, value func(*S) float64) []float64 {
 	values := make([]float64, len(samples))
 	for i, s := range samples {
 		values[i] = value(s)

@@ -105,42 +105,62 @@ func (r *runner) close() error {
 	return errors.Join(append(errs, os.RemoveAll(r.dir))...)
 }
 
-// run runs all groups in each round, and the trials of a group one after the
-// other, in every second round backwards.
+// run runs all groups, as takeTurns does.
 func (r *runner) run(ctx context.Context, groups [][]trial) ([]*sample, error) {
 	var samples []*sample
+	err := takeTurns(r.rounds, groups, func(t trial, turn turn) error {
+		s, err := r.trial(ctx, t, turn.round)
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", t.Subject, t.cell, err)
+		}
+		if s != nil {
+			r.report(s, t, turn)
+			samples = append(samples, s)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return samples, nil
+}
+
+// A turn says how far a run is.
+type turn struct {
+	round, rounds int
+	percent       int // with this turn done
+}
+
+func (t turn) String() string {
+	return fmt.Sprintf("%3d%% round %d/%d", t.percent, t.round+1, t.rounds)
+}
+
+// takeTurns runs all groups in each round, and the trials of a group one after
+// the other, in every second round backwards.
+func takeTurns[T any](rounds int, groups [][]T, run func(T, turn) error) error {
 	total, done := 0, 0
 	for _, g := range groups {
-		total += len(g) * r.rounds
+		total += len(g) * rounds
 	}
-	for round := range r.rounds {
+	for round := range rounds {
 		for _, group := range groups {
 			for i := range group {
 				t := group[i]
 				if round%2 == 1 {
 					t = group[len(group)-1-i]
 				}
-				s, err := r.trial(ctx, t, round)
-				if err != nil {
-					return nil, fmt.Errorf("%s: %s: %w", t.Subject, t.cell, err)
-				}
 				done++
-				r.report(s, t, round, done, total)
-				if s != nil {
-					samples = append(samples, s)
+				if err := run(t, turn{round, rounds, 100 * done / total}); err != nil {
+					return err
 				}
 			}
 		}
 	}
-	return samples, nil
+	return nil
 }
 
-func (r *runner) report(s *sample, t trial, round, done, total int) {
-	if s == nil {
-		return
-	}
-	fmt.Fprintf(r.progress, "%3d%% round %d/%d  %-14s %-44s %9.0f msg/s %10.1f us CPU/msg\n",
-		100*done/total, round+1, r.rounds, t.Subject, t.cell, s.rate(), s.cpu())
+func (r *runner) report(s *sample, t trial, turn turn) {
+	fmt.Fprintf(r.progress, "%v  %-14s %-44s %9.0f msg/s %10.1f us CPU/msg\n", turn, t.Subject, t.cell, s.rate(), s.cpu())
 }
 
 // trialTimeout bounds one trial.
