@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/record"
@@ -57,7 +58,7 @@ func (s *Spool) Apply(ctx context.Context, units ...spool.Unit) []error {
 	if err := s.writable(); err != nil {
 		return repeat(err, len(units))
 	}
-	r := newRequest(len(units))
+	r := s.inbox.requests.get(len(units))
 	for i := range units {
 		u := &r.units[i]
 		u.invalid = s.prepare(u, units[i])
@@ -66,16 +67,8 @@ func (s *Spool) Apply(ctx context.Context, units ...spool.Unit) []error {
 	if err := s.inbox.submit(ctx, r); err != nil {
 		return repeat(err, len(units))
 	}
-	var errs []error
-	for i := range r.units {
-		if r.units[i].err == nil {
-			continue
-		}
-		if errs == nil {
-			errs = make([]error, len(units))
-		}
-		errs[i] = r.units[i].err
-	}
+	errs := r.errors()
+	s.inbox.requests.put(r)
 	return errs
 }
 
@@ -90,7 +83,11 @@ func repeat(err error, n int) []error {
 // prepare checks what can be checked without the state of the spool, encodes
 // the changes, and makes big bodies durable.
 func (s *Spool) prepare(u *unit, su spool.Unit) error {
-	u.changes, u.fresh = make([]change, len(su)), true
+	u.fresh = true
+	if u.changes = u.changes[:0]; cap(u.changes) < len(su) {
+		u.changes = make([]change, 0, len(su))
+	}
+	u.changes = u.changes[:len(su)]
 	if err := s.prepareChanges(u, su); err != nil {
 		u.changes, u.block = u.changes[:0], nil
 		return err
@@ -193,7 +190,7 @@ const maxUnit = 1 << 30
 func (u *unit) encode() error {
 	var base *spool.Entry
 	baseAt := 0
-	b := make([]byte, 0, 1024)
+	b := slices.Grow(u.block[:0], 1<<10)
 	for i := range u.changes {
 		c := &u.changes[i]
 		switch c.op {

@@ -41,7 +41,7 @@ func (s *Spool) commitLoop() {
 		start := time.Now()
 		s.commitGroup(g, reqs)
 		for _, r := range reqs {
-			close(r.done)
+			r.done <- struct{}{} // from here on it is the client's
 		}
 		took, n := time.Since(start), len(reqs)
 		clear(reqs)

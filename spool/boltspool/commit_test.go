@@ -28,10 +28,11 @@ func TestLinger(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				in := inbox{wake: make(chan struct{}, 1)}
 				add := func() {
-					in.mu.Lock()
-					in.mu.pending = append(in.mu.pending, &request{})
-					in.mu.Unlock()
-					in.hint()
+					if enough, err := in.add(&request{}); err != nil {
+						t.Error(err)
+					} else if enough {
+						in.hint()
+					}
 				}
 				for range test.pending {
 					add()

@@ -20,12 +20,16 @@ type group struct {
 	units    []*unit // that take effect
 	entries  map[spool.ID]shadow
 	refs     map[index.BodyRef]int // changes of the references to stored bodies
-	brought  map[spool.ID]*broughtBody
-	bodies   []*broughtBody // the same, in the order of the log
-	grows    bool           // units that need new space are among them
-	bytes    int64          // of blocks and of bodies in segments
-	payload  []byte
+	brought  []*broughtBody        // in the order of the log
+	grows    bool                  // units that need new space are among them
+	bytes    int64                 // of blocks and of bodies in segments
+	blocks   int                   // of that, of blocks
 	appended bool
+
+	// What write needs, kept for the next group.
+	payload []byte
+	list    []record.Body
+	data    []seglog.Body
 }
 
 // A shadow is an entry as the group leaves it.
@@ -45,9 +49,11 @@ type bodyUse struct {
 	brought *broughtBody
 }
 
-// A broughtBody is a body that becomes durable with the group.
+// A broughtBody is a body that becomes durable with the group. It is a part of
+// its writer.
 type broughtBody struct {
 	stage *writer
+	group *group // that it is in
 	size  int64
 	refs  int
 	ref   index.BodyRef // once it is published
@@ -55,23 +61,26 @@ type broughtBody struct {
 
 // reset makes g ready for another group.
 func (g *group) reset() {
-	g.units, g.bodies = g.units[:0], g.bodies[:0]
+	for _, b := range g.brought {
+		b.group = nil
+	}
+	clear(g.units)
+	clear(g.brought)
+	clear(g.data)
+	g.units, g.brought = g.units[:0], g.brought[:0]
 	clear(g.entries)
 	clear(g.refs)
-	clear(g.brought)
-	g.grows, g.appended, g.bytes = false, false, 0
+	g.grows, g.appended, g.bytes, g.blocks = false, false, 0, 0
 }
 
 func newGroup(s *Spool) *group {
-	return &group{
-		s: s, entries: make(map[spool.ID]shadow), refs: make(map[index.BodyRef]int), brought: make(map[spool.ID]*broughtBody),
-	}
+	return &group{s: s, entries: make(map[spool.ID]shadow), refs: make(map[index.BodyRef]int)}
 }
 
 // commit makes durable what takes effect of some requests. After an error
 // nothing has.
 func (g *group) commit(reqs []*request, refuse refusal) error {
-	g.reset()
+	defer g.reset()
 	g.judge(reqs, refuse)
 	start, err := g.write()
 	if err != nil {
@@ -162,7 +171,7 @@ func (g *group) judgeUnit(u *unit) error {
 func (g *group) resolve(u *unit, i int) error {
 	c := &u.changes[i]
 	id := c.entry.Body
-	if b := g.brought[id]; b != nil && (b.refs > 0 || c.stage != nil) {
+	if b := g.findBrought(id, c.stage); b != nil {
 		c.body = bodyUse{brought: b}
 		return nil
 	}
@@ -174,13 +183,25 @@ func (g *group) resolve(u *unit, i int) error {
 	if c.stage == nil || c.stage.state != staging {
 		return fmt.Errorf("boltspool: body %s of entry %s: %w", id, c.entry.ID, spool.ErrNotFound)
 	}
-	for _, before := range u.changes[:i] {
-		if before.stage == c.stage {
-			c.body = before.body
-			return nil
+	b := &c.stage.brought
+	*b = broughtBody{stage: c.stage, size: c.stage.size()}
+	c.body = bodyUse{brought: b}
+	return nil
+}
+
+// findBrought returns the body with this ID that units before have brought.
+func (g *group) findBrought(id spool.ID, stage *writer) *broughtBody {
+	if stage != nil {
+		if b := &stage.brought; b.group == g {
+			return b
+		}
+		return nil
+	}
+	for _, b := range g.brought {
+		if b.stage.id == id && b.refs > 0 {
+			return b
 		}
 	}
-	c.body = bodyUse{brought: &broughtBody{stage: c.stage, size: c.stage.size()}}
 	return nil
 }
 
@@ -198,6 +219,7 @@ func (g *group) accept(u *unit) {
 	g.units = append(g.units, u)
 	g.grows = g.grows || u.grows
 	g.bytes += int64(len(u.block))
+	g.blocks += len(u.block)
 	for i := range u.changes {
 		c := &u.changes[i]
 		if c.gone {
@@ -228,9 +250,9 @@ func (g *group) refer(use bodyUse, n int) {
 		return
 	}
 	b.refs += n
-	if g.brought[b.stage.id] == nil {
-		g.brought[b.stage.id] = b
-		g.bodies = append(g.bodies, b)
+	if b.group != g {
+		b.group = g
+		g.brought = append(g.brought, b)
 		if b.stage.big == nil {
 			g.bytes += seglog.FrameSize(b.size)
 		}
@@ -239,15 +261,11 @@ func (g *group) refer(use bodyUse, n int) {
 
 // write appends the group to the log, and makes it durable.
 func (g *group) write() (start seglog.Place, err error) {
-	blocks := 0
-	for _, u := range g.units {
-		blocks += len(u.block)
-	}
-	if blocks == 0 {
+	if g.blocks == 0 {
 		return 0, nil // nothing but releases
 	}
-	list, data := g.lists()
-	g.payload = record.AppendBodies(g.payload[:0], list)
+	g.listBodies()
+	g.payload = record.AppendBodies(g.payload[:0], g.list)
 	for _, u := range g.units {
 		g.payload = append(g.payload, u.block...)
 	}
@@ -256,7 +274,7 @@ func (g *group) write() (start seglog.Place, err error) {
 			return 0, err
 		}
 	}
-	if start, err = g.s.log.Append(g.payload, data); err != nil {
+	if start, err = g.s.log.Append(g.payload, g.data); err != nil {
 		return 0, err
 	}
 	if err := g.s.log.Sync(); err != nil {
@@ -268,23 +286,19 @@ func (g *group) write() (start seglog.Place, err error) {
 	return start, nil
 }
 
-// lists returns the bodies as the payload names them, and those that follow it.
-func (g *group) lists() (list []record.Body, data []seglog.Body) {
-	if len(g.bodies) == 0 {
-		return nil, nil
-	}
-	list = make([]record.Body, len(g.bodies))
-	data = make([]seglog.Body, 0, len(g.bodies))
-	for i, b := range g.bodies {
+// listBodies lists the bodies as the payload names them, and those that follow
+// it.
+func (g *group) listBodies() {
+	g.list, g.data = g.list[:0], g.data[:0]
+	for _, b := range g.brought {
 		w := b.stage
-		list[i] = record.Body{ID: w.id, Size: b.size, Sum: w.sum}
 		if w.big != nil {
-			list[i].File, list[i].Sum = true, w.big.sum()
+			g.list = append(g.list, record.Body{ID: w.id, File: true, Size: b.size, Sum: w.big.sum()})
 			continue
 		}
-		data = append(data, seglog.Body{ID: w.id, Data: w.bytes(), Sum: w.sum})
+		g.list = append(g.list, record.Body{ID: w.id, Size: b.size, Sum: w.sum})
+		g.data = append(g.data, seglog.Body{ID: w.id, Data: w.bytes(), Sum: w.sum})
 	}
-	return list, data
 }
 
 // publish brings what is in memory up to what is durable now, and deletes what
@@ -293,7 +307,7 @@ func (g *group) publish(start seglog.Place) {
 	s := g.s
 	s.mu.Lock()
 	g.publishBodies(start)
-	at, freed := len(g.payload)-g.blocks(), false
+	at, freed := len(g.payload)-g.blocks, false
 	for _, u := range g.units {
 		freed = g.publishUnit(u, start, at) || freed
 		at += len(u.block)
@@ -314,27 +328,15 @@ func (g *group) publish(start seglog.Place) {
 	}
 }
 
-func (g *group) blocks() (n int) {
-	for _, u := range g.units {
-		n += len(u.block)
-	}
-	return n
-}
-
 func (g *group) publishBodies(start seglog.Place) {
-	var sizes []int64
-	for _, b := range g.bodies {
-		if b.stage.big == nil {
-			sizes = append(sizes, b.size)
-		}
-	}
-	places := seglog.BodyPlaces(start, len(g.payload), sizes)
-	for _, b := range g.bodies {
+	place := seglog.BodyPlace(start, len(g.payload))
+	for i, b := range g.brought {
 		body := index.Body{Size: b.size}
 		if b.stage.big != nil {
-			body.File, body.Sum = true, b.stage.big.sum()
+			body.File, body.Sum = true, g.list[i].Sum
 		} else {
-			body.Place, places = places[0], places[1:]
+			body.Place = place
+			place = place.Plus(seglog.FrameSize(b.size))
 		}
 		b.ref = g.s.mu.index.AddBody(b.stage.id, body)
 	}
@@ -362,7 +364,7 @@ func (g *group) publishUnit(u *unit, start seglog.Place, at int) (freed bool) {
 			place := seglog.PayloadPlace(start, at+c.at)
 			x.Put(&index.Item{
 				ID: e.ID, Due: e.Due, Received: e.Received, Place: place, Length: c.length, Size: c.size,
-				State: e.State, Owned: c.keep, Body: body, Queue: []byte(e.Queue), Class: []byte(e.Class),
+				State: e.State, Owned: c.keep, Body: body, Queue: e.Queue, Class: e.Class,
 			})
 			e.Rev, e.Size = uint64(place), c.size
 			freed = freed || !c.keep

@@ -28,6 +28,11 @@ type request struct {
 	bytes   int64 // in memory
 	done    chan struct{}
 	taken   atomic.Int32
+
+	// What most requests need, so that they need nothing else.
+	unit   [1]unit
+	change [1]change
+	block  []byte
 }
 
 const (
@@ -36,8 +41,53 @@ const (
 	givenUp
 )
 
-func newRequest(n int) *request {
-	return &request{units: make([]unit, n), fresh: true, done: make(chan struct{})}
+// requests are those that are not in use.
+type requests struct{ pool sync.Pool }
+
+// get returns a request of n units.
+func (p *requests) get(n int) *request {
+	r, ok := p.pool.Get().(*request)
+	if !ok {
+		r = &request{done: make(chan struct{}, 1)}
+	}
+	r.fresh = true
+	if n != 1 {
+		r.units = make([]unit, n)
+		return r
+	}
+	r.unit[0] = unit{changes: r.change[:0], block: r.block}
+	r.units = r.unit[:]
+	return r
+}
+
+// maxKeptBlock is how large a block is that is kept for another request.
+const maxKeptBlock = 16 << 10
+
+// put takes a request back that the committer is done with.
+func (p *requests) put(r *request) {
+	block := r.block
+	if len(r.units) == 1 {
+		block = r.units[0].block
+	}
+	if cap(block) > maxKeptBlock {
+		block = nil
+	}
+	*r = request{done: r.done, block: block[:0]}
+	p.pool.Put(r)
+}
+
+// errors returns the error of each unit; nil if there is none.
+func (r *request) errors() (errs []error) {
+	for i := range r.units {
+		if r.units[i].err == nil {
+			continue
+		}
+		if errs == nil {
+			errs = make([]error, len(r.units))
+		}
+		errs[i] = r.units[i].err
+	}
+	return errs
 }
 
 // add counts a unit that was prepared.
@@ -49,13 +99,15 @@ func (r *request) add(u *unit) {
 
 // inbox is where requests wait until the committer takes them up.
 type inbox struct {
-	mu struct {
+	requests requests
+	mu       struct {
 		sync.Mutex
 		pending []*request
 		bytes   int64
 		closed  bool
+		wanted  int // how many pending requests the committer waits for
 	}
-	wake chan struct{} // holds one hint that mu has changed
+	wake chan struct{} // holds one hint that as many are there as are wanted
 }
 
 func (in *inbox) hint() {
@@ -65,16 +117,19 @@ func (in *inbox) hint() {
 	}
 }
 
-// submit waits until r was dealt with. After an error it was not taken up.
+// submit waits until r was dealt with. After an error it was not taken up, and
+// belongs to the inbox.
 func (in *inbox) submit(ctx context.Context, r *request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := in.add(r); err != nil {
+	enough, err := in.add(r)
+	if err != nil {
 		return err
 	}
-	in.hint()
-
+	if enough {
+		in.hint()
+	}
 	select {
 	case <-r.done:
 		return nil
@@ -87,22 +142,22 @@ func (in *inbox) submit(ctx context.Context, r *request) error {
 	return nil
 }
 
-func (in *inbox) add(r *request) error {
+func (in *inbox) add(r *request) (enough bool, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.mu.closed {
-		return spool.ErrClosed
+		return false, spool.ErrClosed
 	}
 	n, bytes := len(in.mu.pending), in.mu.bytes
 	if !r.fresh {
 		n, bytes = n/4, bytes/4
 	}
 	if n >= maxWaiting || bytes >= maxWaitingBytes {
-		return fmt.Errorf("boltspool: %d requests of %d bytes are waiting: %w", len(in.mu.pending), in.mu.bytes, spool.ErrBusy)
+		return false, fmt.Errorf("boltspool: %d requests of %d bytes are waiting: %w", len(in.mu.pending), in.mu.bytes, spool.ErrBusy)
 	}
 	in.mu.pending = append(in.mu.pending, r)
 	in.mu.bytes += r.bytes
-	return nil
+	return len(in.mu.pending) == max(in.mu.wanted, 1), nil
 }
 
 func (in *inbox) close() {
@@ -112,9 +167,13 @@ func (in *inbox) close() {
 	in.hint()
 }
 
-func (in *inbox) state() (pending int, closed bool) {
+func (in *inbox) state() (pending int, closed bool) { return in.want(1) }
+
+// want is state, and asks for a hint when n requests are pending.
+func (in *inbox) want(n int) (pending int, closed bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	in.mu.wanted = n
 	return len(in.mu.pending), in.mu.closed
 }
 
@@ -166,13 +225,13 @@ func (p *pacer) linger(in *inbox, pending int) {
 	timer := time.NewTimer(p.limit())
 	defer timer.Stop()
 	for {
+		if n, closed := in.want(p.clients); closed || n >= p.clients {
+			return
+		}
 		select {
 		case <-timer.C:
 			return
 		case <-in.wake:
-		}
-		if n, closed := in.state(); closed || n >= p.clients {
-			return
 		}
 	}
 }

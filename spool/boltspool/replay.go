@@ -90,20 +90,15 @@ func (r *replay) done(c record.Change) {
 
 // broughtBodies returns the bodies that come with a group.
 func broughtBodies(g seglog.Group, list []record.Body) map[spool.ID]index.Body {
-	var sizes []int64
-	for i := range list {
-		if !list[i].File {
-			sizes = append(sizes, list[i].Size)
-		}
-	}
-	places := seglog.BodyPlaces(g.Place, len(g.Payload), sizes)
+	place := seglog.BodyPlace(g.Place, len(g.Payload))
 	brought := make(map[spool.ID]index.Body, len(list))
 	for i := range list {
 		b := index.Body{File: list[i].File, Size: list[i].Size}
 		if b.File {
 			b.Sum = list[i].Sum
 		} else {
-			b.Place, places = places[0], places[1:]
+			b.Place = place
+			place = place.Plus(seglog.FrameSize(b.Size))
 		}
 		brought[list[i].ID] = b
 	}
@@ -148,7 +143,7 @@ func (a *application) put(c record.Change) error {
 	size := max(a.x.Body(ref).Size-e.Skip, 0) + int64(len(e.Header))
 	a.x.Put(&index.Item{
 		ID: e.ID, Due: e.Due, Received: e.Received, Place: seglog.PayloadPlace(a.place, c.At), Length: c.Length,
-		Size: size, State: e.State, Body: ref, Queue: []byte(e.Queue), Class: []byte(e.Class),
+		Size: size, State: e.State, Body: ref, Queue: e.Queue, Class: e.Class,
 	})
 	return nil
 }

@@ -156,7 +156,7 @@ func TestGivenUp(t *testing.T) {
 	var in inbox
 	in.wake = make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(t.Context())
-	r := &request{done: make(chan struct{})}
+	r := in.requests.get(0)
 	result := make(chan error)
 	go func() { result <- in.submit(ctx, r) }()
 	<-in.wake // r is in the inbox

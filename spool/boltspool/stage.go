@@ -101,6 +101,8 @@ type writer struct {
 	big   *bigWriter // beyond what memory holds
 	ready bool       // big is durable under its final name
 	check int64      // size at which free space is looked at again
+
+	brought broughtBody // the committer's
 }
 
 func (w *writer) ID() spool.ID { return w.id }

@@ -166,8 +166,9 @@ func (f *File) State() (s State, err error) {
 func (f *File) Load(put func(*index.Saved), bad func(key, value []byte, err error)) error {
 	return f.view(func(tx *bbolt.Tx) error {
 		var v index.Saved
+		names := names{}
 		return tx.Bucket(bucketEntries).ForEach(func(key, value []byte) error {
-			if err := parseSaved(key, value, &v); err != nil {
+			if err := parseSaved(key, value, &v, names); err != nil {
 				bad(key, value, err)
 				return nil
 			}
@@ -179,7 +180,7 @@ func (f *File) Load(put func(*index.Saved), bad func(key, value []byte, err erro
 
 // Matches reports whether value is what is said of the entry with this ID.
 func Matches(id spool.ID, value []byte) (v index.Saved, ok bool) {
-	return v, parseSaved(id[:], value, &v) == nil
+	return v, parseSaved(id[:], value, &v, names{}) == nil
 }
 
 // Damage hands out what AddDamage was given.

@@ -22,7 +22,7 @@ import (
 func saved(n int) index.Saved {
 	v := index.Saved{
 		ID: spool.NewID(), Due: int64(n) * 1e9, Received: uint32(n), Place: seglog.At(7, int64(n)), Length: 60, Size: 5000,
-		State: spool.Held, Queue: fmt.Appendf(nil, "c:t@example%d.com", n), Class: []byte("-"),
+		State: spool.Held, Queue: fmt.Sprintf("c:t@example%d.com", n), Class: "-",
 		BodyKey: rand.Uint64(), BodyPlace: seglog.At(7, 4000), BodySize: 4100,
 	}
 	if n%2 == 1 {
@@ -36,23 +36,23 @@ func TestSaved(t *testing.T) {
 		v := saved(n)
 		b := appendSaved(nil, &v)
 		var got index.Saved
-		if err := parseSaved(v.ID[:], b, &got); err != nil || !reflect.DeepEqual(got, v) {
+		if err := parseSaved(v.ID[:], b, &got, names{}); err != nil || !reflect.DeepEqual(got, v) {
 			t.Errorf("got %+v and error %v, want %+v", got, err, v)
 		}
 		for i := range 8 * len(b) {
 			bad := bytes.Clone(b)
 			bad[i/8] ^= 1 << (i % 8)
-			if parseSaved(v.ID[:], bad, &got) == nil {
+			if parseSaved(v.ID[:], bad, &got, names{}) == nil {
 				t.Errorf("bit %d flipped: no error", i)
 			}
 		}
 		for n := range b {
-			if parseSaved(v.ID[:], b[:n], &got) == nil {
+			if parseSaved(v.ID[:], b[:n], &got, names{}) == nil {
 				t.Errorf("cut to %d bytes: no error", n)
 			}
 		}
 		other := spool.NewID()
-		if parseSaved(other[:], b, &got) == nil {
+		if parseSaved(other[:], b, &got, names{}) == nil {
 			t.Error("the record of another entry: no error")
 		}
 		if got, ok := Matches(v.ID, b); !ok || !reflect.DeepEqual(got, v) {
@@ -74,10 +74,10 @@ func FuzzSaved(f *testing.F) {
 			b = append(b, byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24))
 		}
 		var v, again index.Saved
-		if parseSaved(id[:], b, &v) != nil {
+		if parseSaved(id[:], b, &v, names{}) != nil {
 			return
 		}
-		if err := parseSaved(id[:], appendSaved(nil, &v), &again); err != nil || !reflect.DeepEqual(v, again) {
+		if err := parseSaved(id[:], appendSaved(nil, &v), &again, names{}); err != nil || !reflect.DeepEqual(v, again) {
 			t.Errorf("got %+v, and after encoding it again %+v and error %v", v, again, err)
 		}
 	})
@@ -112,9 +112,7 @@ func (l ledger) compare(t *testing.T, f *File, state State) {
 	}
 	got := ledger{}
 	err := f.Load(func(v *index.Saved) {
-		c := *v
-		c.Queue, c.Class = bytes.Clone(v.Queue), bytes.Clone(v.Class)
-		got[v.ID] = c
+		got[v.ID] = *v
 	}, func(key, _ []byte, err error) {
 		t.Errorf("record %x: %v", key, err)
 	})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -65,7 +66,7 @@ func indexImage(t testing.TB) []byte {
 		for i := 0; i < 120 && err == nil; i++ {
 			v := saved(i)
 			if i == 60 {
-				v.Class = make([]byte, 9000)
+				v.Class = strings.Repeat("x", 9000)
 			}
 			err = b.Put(v.ID[:], appendSaved(nil, &v))
 		}
@@ -108,7 +109,7 @@ func readIndex(t *testing.T, image []byte) {
 		err = db.View(func(tx *bbolt.Tx) error {
 			return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
 				return b.ForEach(func(k, v []byte) error {
-					parseSaved(k, v, new(index.Saved)) // damage in a value is for its checksum
+					parseSaved(k, v, new(index.Saved), names{}) // damage in a value is for its checksum
 					return nil
 				})
 			})

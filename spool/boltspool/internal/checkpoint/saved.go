@@ -51,14 +51,14 @@ func appendSaved(b []byte, v *index.Saved) []byte {
 	} else {
 		b = append(append(b, kindFile), v.BodyFile[:]...)
 	}
-	for _, name := range [][]byte{v.Queue, v.Class} {
+	for _, name := range []string{v.Queue, v.Class} {
 		b = append(binary.AppendUvarint(b, uint64(len(name))), name...)
 	}
 	return le.AppendUint32(b, seglog.Update(seglog.Checksum(v.ID[:]), b[start:]))
 }
 
-// parseSaved is the inverse of appendSaved. v points into b.
-func parseSaved(key, b []byte, v *index.Saved) error {
+// parseSaved is the inverse of appendSaved. The same names are the same memory.
+func parseSaved(key, b []byte, v *index.Saved, names names) error {
 	le := binary.LittleEndian
 	switch {
 	case len(key) != len(spool.ID{}):
@@ -86,16 +86,28 @@ func parseSaved(key, b []byte, v *index.Saved) error {
 	case kind != kindSegment:
 		return fmt.Errorf("unknown kind %d of a body in the index", kind)
 	}
-	return parseNames(rest, v)
+	return names.parse(rest, v)
 }
 
-func parseNames(b []byte, v *index.Saved) error {
-	for _, name := range []*[]byte{&v.Queue, &v.Class} {
+// names holds those of queues and classes, each once.
+type names map[string]string
+
+func (m names) get(b []byte) string {
+	if s, ok := m[string(b)]; ok {
+		return s
+	}
+	s := string(b)
+	m[s] = s
+	return s
+}
+
+func (m names) parse(b []byte, v *index.Saved) error {
+	for _, name := range []*string{&v.Queue, &v.Class} {
 		n, k := binary.Uvarint(b)
 		if k <= 0 || n == 0 || n > uint64(len(b)-k) {
 			return errors.New("name of a queue or class is cut in the index")
 		}
-		*name, b = b[k:k+int(n)], b[k+int(n):]
+		*name, b = m.get(b[k:k+int(n)]), b[k+int(n):]
 	}
 	if len(b) > 0 || v.Length == 0 || v.Due == math.MaxInt64 {
 		return errors.New("impossible record of the index")

@@ -142,7 +142,7 @@ type Item struct {
 	State         spool.State
 	Owned         bool
 	Body          BodyRef
-	Queue, Class  []byte
+	Queue, Class  string
 }
 
 // Put inserts an entry or replaces the one with the same ID.

@@ -88,8 +88,8 @@ func TestModel(t *testing.T) {
 }
 
 func (m *model) anyID() spool.ID    { return m.ids[m.rng.IntN(len(m.ids))] }
-func (m *model) queue(n int) []byte { return fmt.Append(nil, "q", m.rng.IntN(n)) }
-func (m *model) class(n int) []byte { return fmt.Append(nil, "c", m.rng.IntN(n)) }
+func (m *model) queue(n int) string { return fmt.Sprint("q", m.rng.IntN(n)) }
+func (m *model) class(n int) string { return fmt.Sprint("c", m.rng.IntN(n)) }
 
 func (m *model) put(id spool.ID) {
 	e := &modelEntry{Item: Item{
@@ -257,7 +257,7 @@ func (m *model) check(step int) {
 	for from := uint32(0); ; {
 		from = m.x.Each(from, func(v *Visit) {
 			e := m.entries[v.ID]
-			if e == nil || v.Queue != string(e.Queue) || v.Place != e.Place || seen[v.ID] {
+			if e == nil || v.Queue != e.Queue || v.Place != e.Place || seen[v.ID] {
 				m.t.Fatalf("step %d: Each shows %+v", step, v)
 			}
 			seen[v.ID] = true
@@ -282,13 +282,13 @@ func (m *model) claim() {
 	m.t.Helper()
 	req := &spool.ClaimRequest{Due: time.Unix(int64(m.rng.IntN(1000)), 0), Limit: m.rng.IntN(4)}
 	if m.rng.IntN(2) == 0 {
-		req.Queues = []string{string(m.queue(6)), string(m.queue(6))}
+		req.Queues = []string{m.queue(6), m.queue(6)}
 	}
 	if m.rng.IntN(2) == 0 {
-		req.Except = []string{string(m.queue(5))}
+		req.Except = []string{m.queue(5)}
 	}
 	if m.rng.IntN(2) == 0 {
-		req.Class = string(m.class(13))
+		req.Class = m.class(13)
 	}
 	want, wantNext := m.expect(req)
 	taken, next := m.x.Claim(req)
@@ -313,8 +313,8 @@ func (m *model) expect(req *spool.ClaimRequest) (want []time.Time, next time.Tim
 		case e.Owned:
 		case e.State == spool.Final:
 			final = append(final, e.Due)
-		case e.State == spool.Queued && (req.Queues == nil || slices.Contains(req.Queues, string(e.Queue))) &&
-			!slices.Contains(req.Except, string(e.Queue)) && (req.Class == "" || req.Class == string(e.Class)):
+		case e.State == spool.Queued && (req.Queues == nil || slices.Contains(req.Queues, e.Queue)) &&
+			!slices.Contains(req.Except, e.Queue) && (req.Class == "" || req.Class == e.Class):
 			due = append(due, e.Due)
 		}
 	}
@@ -404,7 +404,7 @@ func fill(n int) *Index {
 		place := seglog.At(uint32(1+i/10000), 32+int64(i%10000)*5000)
 		x.Put(&Item{
 			ID: id, Due: now.Add(time.Duration(i*7919%n) * time.Millisecond), Received: now, Place: place, Length: 900, Size: 1000,
-			Body: x.AddBody(id, Body{Place: place.Plus(1000), Size: 4000}), Queue: fmt.Appendf(nil, "example%d.com", i%1000), Class: []byte("tenant"),
+			Body: x.AddBody(id, Body{Place: place.Plus(1000), Size: 4000}), Queue: fmt.Sprintf("example%d.com", i%1000), Class: "tenant",
 		})
 		if i%1000 == 999 {
 			x.Sweep()
@@ -444,7 +444,7 @@ func BenchmarkClaim(b *testing.B) {
 // BenchmarkPut puts a new entry with a body of its own beside many, and removes it.
 func BenchmarkPut(b *testing.B) {
 	x := fill(1_000_000)
-	queue, class := []byte("example7.com"), []byte("tenant")
+	queue, class := "example7.com", "tenant"
 	now := time.Now()
 	for b.Loop() {
 		id := spool.NewID()

@@ -2,6 +2,7 @@ package index
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
@@ -90,14 +91,14 @@ func (t *tally) key() int64 {
 }
 
 // group returns the group of this name, which it makes if need be.
-func (x *Index) group(queueName, class []byte) *group {
-	q := x.queues[string(queueName)]
+func (x *Index) group(queueName, class string) *group {
+	q := x.queues[queueName]
 	if q != nil {
-		if g := q.class(string(class)); g != nil {
+		if g := q.class(class); g != nil {
 			return g
 		}
 	}
-	g := &group{class: string(class)}
+	g := &group{class: strings.Clone(class)}
 	if n := len(x.spare); n > 0 {
 		g.number, x.spare = x.spare[n-1], x.spare[:n-1]
 		x.groups[g.number] = g
@@ -110,7 +111,7 @@ func (x *Index) group(queueName, class []byte) *group {
 		q.add(g)
 		return g
 	}
-	q = &queue{name: string(queueName)}
+	q = &queue{name: strings.Clone(queueName)}
 	g.queue = q
 	x.queues[q.name] = q
 	q.add(g)

@@ -15,8 +15,8 @@ type Saved struct {
 	Length   uint16 // of the record, in units
 	Size     uint32
 	State    spool.State
-	Queue    []byte
-	Class    []byte
+	Queue    string
+	Class    string
 
 	BodyKey   uint64
 	BodyPlace seglog.Place
@@ -70,7 +70,7 @@ func (x *Index) saved(n uint32) Saved {
 	b := x.bodies.at(e.body)
 	return Saved{
 		ID: e.id, Due: e.due, Received: e.received, Place: e.place, Length: e.length, Size: e.size, State: e.state,
-		Queue: []byte(g.queue.name), Class: []byte(g.class),
+		Queue: g.queue.name, Class: g.class,
 		BodyKey: b.key, BodyPlace: b.place, BodySize: b.size, BodyFile: x.files[BodyRef(e.body)],
 	}
 }

@@ -69,7 +69,7 @@ func (s *shard) put(h uint64, n uint32) {
 
 func (t *table) grow(s *shard) {
 	old := *s
-	size := max(8, len(old.tags)*3/2)
+	size := max(8, 2*len(old.tags))
 	*s = shard{tags: make([]uint8, size), nums: make([]uint32, size)}
 	for i, tag := range old.tags {
 		if tag != 0 {

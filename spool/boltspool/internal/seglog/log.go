@@ -91,16 +91,9 @@ func (l *Log) path(n uint32) string { return filepath.Join(l.Dir, segmentName(n)
 // FrameSize is what a body of that many bytes takes.
 func FrameSize(body int64) int64 { return frameHeader + body }
 
-// BodyPlaces returns where each of some bodies stands in a group.
-func BodyPlaces(group Place, payload int, sizes []int64) []Place {
-	places := make([]Place, len(sizes))
-	p := group.Plus(FrameSize(int64(payload)))
-	for i, n := range sizes {
-		places[i] = p
-		p = p.Plus(FrameSize(n))
-	}
-	return places
-}
+// BodyPlace returns where the first body of a group stands. Each one follows the
+// other.
+func BodyPlace(group Place, payload int) Place { return group.Plus(FrameSize(int64(payload))) }
 
 // PayloadPlace returns where a byte of the payload of a group stands.
 func PayloadPlace(group Place, at int) Place { return group.Plus(frameHeader + int64(at)) }
