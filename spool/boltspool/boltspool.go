@@ -52,6 +52,8 @@ type Spool struct {
 		durable map[string]bool
 	}
 
+	publishing sync.Mutex // held while mu.index is between two groups, with mu or without
+
 	mu struct {
 		sync.Mutex
 		index     *index.Index

@@ -40,13 +40,12 @@ func (s *Spool) commitLoop() {
 		}
 		start := time.Now()
 		s.commitGroup(g, reqs)
+		others, _ := s.inbox.state() // before those of the group come back
+		pace.closed(len(reqs)+others, time.Since(start))
 		for _, r := range reqs {
 			r.done <- struct{}{} // from here on it is the client's
 		}
-		took, n := time.Since(start), len(reqs)
 		clear(reqs)
-		left, _ := s.inbox.state()
-		pace.closed(n+left, took)
 		s.keeper.look()
 	}
 }

@@ -301,16 +301,26 @@ func (g *group) listBodies() {
 	}
 }
 
+// publishPart is how many changes are published while others wait.
+const publishPart = 64
+
 // publish brings what is in memory up to what is durable now, and deletes what
 // nothing refers to any more.
 func (g *group) publish(start seglog.Place) {
 	s := g.s
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
 	s.mu.Lock()
 	g.publishBodies(start)
-	at, freed := len(g.payload)-g.blocks, false
+	at, freed, changes := len(g.payload)-g.blocks, false, 0
 	for _, u := range g.units {
 		freed = g.publishUnit(u, start, at) || freed
 		at += len(u.block)
+		if changes += len(u.changes); changes > publishPart {
+			changes = 0
+			s.mu.Unlock() // others wait
+			s.mu.Lock()
+		}
 	}
 	files := s.mu.index.Sweep()
 	if g.appended {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/checkpoint"
-	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/index"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/seglog"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 )
@@ -136,11 +135,13 @@ func (k *keeper) work() error {
 // checkpoint writes what has changed since the last one.
 func (k *keeper) checkpoint() error {
 	s := k.s
+	s.publishing.Lock()
 	s.mu.Lock()
 	c := &checkpoint.Change{State: s.mu.end, Snap: s.mu.index.Snapshot(), Damage: s.mu.unwritten}
 	c.State.Entries = uint64(s.mu.index.Len())
 	s.mu.unwritten = nil
 	s.mu.Unlock()
+	s.publishing.Unlock()
 	if err := k.file.Write(c); err != nil {
 		k.undo(c)
 		return fmt.Errorf("checkpoint: %w", err)
@@ -201,5 +202,3 @@ func (k *keeper) close() error {
 	}
 	return nil
 }
-
-var _ = index.MaxBody

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -27,48 +26,99 @@ func (s *Spool) Claim(ctx context.Context, req spool.ClaimRequest) ([]*spool.Ent
 	if err := s.writable(); err != nil {
 		return nil, time.Time{}, err
 	}
-	taken, next, damage := s.take(&req)
-	entries := make([]*spool.Entry, 0, len(taken))
-	r := s.newReader()
-	for some := range slices.Chunk(taken, readBatch) {
-		err := s.readEntries(r, some, func(id spool.ID, e *spool.Entry, err error) {
-			if err != nil {
-				damage = append(damage, s.setAside(id, err))
-				return
-			}
-			entries = append(entries, e)
-		})
-		if err != nil {
-			s.giveBack(taken)
-			return nil, time.Time{}, err
-		}
+	c := claim{s: s, reader: s.newReader(), req: req}
+	err := c.run()
+	if err != nil {
+		s.giveBack(c.taken)
+		return nil, time.Time{}, err
 	}
-	return entries, next, errors.Join(damage...)
+	return c.entries, c.next, errors.Join(c.damage...)
 }
 
-// take makes entries owned, and returns the damage that is to be reported.
-func (s *Spool) take(req *spool.ClaimRequest) (taken []spool.ID, next time.Time, damage []error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var entries []index.Entry
-	if req.IDs != nil {
-		entries = s.mu.index.ClaimIDs(req.IDs)
-		for _, id := range req.IDs {
-			if err := s.mu.damaged[id]; err != nil {
-				damage = append(damage, err)
-			}
-		}
+// A claim is one Claim in progress.
+type claim struct {
+	s       *Spool
+	reader  *entryReader
+	req     spool.ClaimRequest
+	taken   []spool.ID
+	entries []*spool.Entry
+	next    time.Time
+	damage  []error
+}
+
+// run claims some entries at a time, so that others get to the index in between.
+func (c *claim) run() error {
+	limit := c.req.Limit
+	if c.req.IDs != nil {
+		limit = len(c.req.IDs)
 	} else {
-		entries, next = s.mu.index.Claim(req)
-		if req.Limit > 0 {
-			damage, s.mu.unsaid = s.mu.unsaid, nil
+		c.reported()
+	}
+	c.entries = make([]*spool.Entry, 0, min(max(limit, 0), maxGroupChanges))
+	for done := false; !done; {
+		some := c.req
+		if c.req.IDs != nil {
+			some.IDs = c.req.IDs[:min(len(c.req.IDs), readBatch)]
+			c.req.IDs = c.req.IDs[len(some.IDs):]
+			done = len(c.req.IDs) == 0
+		} else {
+			some.Limit = min(max(limit-len(c.taken), 0), readBatch)
+		}
+		n, err := c.some(&some)
+		if err != nil {
+			return err
+		}
+		if c.req.IDs == nil {
+			done = n < readBatch || len(c.taken) >= limit
 		}
 	}
-	taken = make([]spool.ID, len(entries))
-	for i := range entries {
-		taken[i] = entries[i].ID
+	return nil
+}
+
+// reported takes the damage that no claim has reported yet.
+func (c *claim) reported() {
+	if c.req.Limit <= 0 {
+		return
 	}
-	return taken, next, damage
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	c.damage, c.s.mu.unsaid = c.s.mu.unsaid, nil
+}
+
+// some claims and reads up to readBatch entries, and returns how many it claimed.
+func (c *claim) some(req *spool.ClaimRequest) (int, error) {
+	defer c.s.log.Reading()()
+	taken := c.take(req)
+	for _, at := range taken {
+		c.taken = append(c.taken, at.ID)
+	}
+	for _, at := range taken {
+		e, err := c.s.readEntry(c.reader, at)
+		if err == nil {
+			c.entries = append(c.entries, e)
+		} else if corrupt := (*spool.CorruptError)(nil); errors.As(err, &corrupt) {
+			c.damage = append(c.damage, c.s.setAside(at.ID, err))
+		} else {
+			return 0, err
+		}
+	}
+	return len(taken), nil
+}
+
+// take makes entries owned.
+func (c *claim) take(req *spool.ClaimRequest) (taken []index.Entry) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if req.IDs == nil {
+		taken, c.next = c.s.mu.index.Claim(req)
+		return taken
+	}
+	for _, id := range req.IDs {
+		if err := c.s.mu.damaged[id]; err != nil {
+			c.damage = append(c.damage, err)
+		}
+	}
+	return c.s.mu.index.ClaimIDs(req.IDs)
 }
 
 func (s *Spool) giveBack(ids []spool.ID) {
@@ -93,26 +143,35 @@ func (s *Spool) setAside(id spool.ID, err error) error {
 	return corrupt
 }
 
-// readEntries reads some entries, and hands out each, or the damage to it. What
-// is not stored any more is left out. An error says nothing about them.
-func (s *Spool) readEntries(r *entryReader, ids []spool.ID, each func(spool.ID, *spool.Entry, error)) error {
-	done := s.log.Reading()
-	defer done()
+// readEntry reads an entry. A *spool.CorruptError says that it is damaged, any
+// other error nothing about it. The caller is Reading.
+func (s *Spool) readEntry(r *entryReader, at index.Entry) (*spool.Entry, error) {
+	e, err := r.entry(at)
+	if err == nil {
+		return e, nil
+	}
+	if s.closed.Load() {
+		return nil, spool.ErrClosed
+	}
+	if passing := s.readPassing(err); passing != nil {
+		return nil, passing
+	}
+	return nil, corruptEntry(at.ID, err)
+}
+
+// readEntries reads some entries, and hands out each, or a *spool.CorruptError.
+// What is not stored any more is left out. An error says nothing about them.
+func (s *Spool) readEntries(r *entryReader, ids []spool.ID, each func(*spool.Entry, error)) error {
+	defer s.log.Reading()()
 	for _, at := range s.lookUp(ids) {
-		if at.damage != nil {
-			each(at.ID, nil, at.damage)
-			continue
+		e, err := (*spool.Entry)(nil), at.damage
+		if err == nil {
+			e, err = s.readEntry(r, at.Entry)
 		}
-		e, err := r.entry(at.Entry)
-		if err != nil {
-			if s.closed.Load() {
-				return spool.ErrClosed
-			}
-			if passing := s.readPassing(err); passing != nil {
-				return passing
-			}
+		if corrupt := (*spool.CorruptError)(nil); err != nil && !errors.As(err, &corrupt) {
+			return err
 		}
-		each(at.ID, e, err)
+		each(e, err)
 	}
 	return nil
 }

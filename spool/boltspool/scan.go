@@ -72,10 +72,7 @@ func (s *Spool) scanPart(ctx context.Context, r *entryReader, ids []spool.ID, yi
 			err = s.usable()
 		}
 		if err == nil {
-			err = s.readEntries(r, some, func(id spool.ID, e *spool.Entry, err error) {
-				if err != nil {
-					err = corruptEntry(id, err)
-				}
+			err = s.readEntries(r, some, func(e *spool.Entry, err error) {
 				results = append(results, result{e, err})
 			})
 		}

@@ -19,8 +19,9 @@ var (
 // A decoder takes fields off the front of b. After an error every further
 // field is zero. It never allocates more than a small multiple of what it is given.
 type decoder struct {
-	b   []byte
-	err error
+	b    []byte
+	text string // ends with b, if it is not empty: strings are parts of it
+	err  error
 }
 
 func (d *decoder) fail(err error) {
@@ -111,8 +112,15 @@ func (d *decoder) uint64() uint64 {
 	return 0
 }
 
-func (d *decoder) bytes() []byte  { return d.take(d.uvarint()) }
-func (d *decoder) string() string { return string(d.bytes()) }
+func (d *decoder) string() string {
+	p := d.take(d.uvarint())
+	if d.text == "" {
+		return string(p)
+	}
+	n := len(p)
+	end := len(d.text) - len(d.b)
+	return d.text[end-n : end]
+}
 
 func (d *decoder) time() time.Time {
 	sec, nsec := d.varint(), d.uvarint()

@@ -295,6 +295,9 @@ func Parse(b []byte) (r Entry, n int, err error) {
 	return r, n, nil
 }
 
+// maxText is how long a record is whose strings are kept as one.
+const maxText = 4 << 10
+
 // Decode returns the entry, which shares nothing with b. base is that of the
 // record; nil if it has none.
 func (r *Entry) Decode(base *spool.Entry) (*spool.Entry, error) {
@@ -304,6 +307,9 @@ func (r *Entry) Decode(base *spool.Entry) (*spool.Entry, error) {
 	}
 	e.ID = r.ID
 	d := decoder{b: r.fields}
+	if len(d.b) <= maxText {
+		d.text = string(d.b)
+	}
 	for bit := uint64(1); bit < hasLater; bit <<= 1 {
 		if r.mask&bit != 0 {
 			d.field(e, bit)

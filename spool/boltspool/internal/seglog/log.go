@@ -44,7 +44,8 @@ type Log struct {
 	// until they have read there.
 	reading sync.RWMutex
 
-	work atomic.Bool // a segment is to be looked at
+	work  atomic.Bool                         // a segment is to be looked at
+	files atomic.Pointer[map[uint32]vfs.File] // that are open, of mu.segments; replaced when it changes
 
 	mu struct {
 		sync.Mutex
@@ -228,6 +229,17 @@ func (l *Log) segment(n uint32) *segment {
 	return s
 }
 
+// publishFiles lets readers know which files are open. The caller holds mu.
+func (l *Log) publishFiles() {
+	files := make(map[uint32]vfs.File, len(l.mu.segments))
+	for n, s := range l.mu.segments {
+		if s.f != nil {
+			files[n] = s.f
+		}
+	}
+	l.files.Store(&files)
+}
+
 // Close closes all files. It writes nothing.
 func (l *Log) Close() {
 	l.reading.Lock()
@@ -240,6 +252,7 @@ func (l *Log) Close() {
 			s.f = nil
 		}
 	}
+	l.publishFiles()
 	for _, s := range l.mu.spares {
 		s.f.Close()
 	}

@@ -20,12 +20,11 @@ func (l *Log) Reading() (done func()) {
 // file returns the open file of a segment. The caller is Reading, or looks after
 // the files.
 func (l *Log) file(n uint32) (vfs.File, error) {
+	if f := (*l.files.Load())[n]; f != nil {
+		return f, nil
+	}
 	l.mu.Lock()
 	s := l.mu.segments[n]
-	if s != nil && s.f != nil {
-		defer l.mu.Unlock()
-		return s.f, nil
-	}
 	l.mu.Unlock()
 	if s == nil {
 		return nil, fmt.Errorf("%s: %w", segmentName(n), os.ErrNotExist)
@@ -45,6 +44,7 @@ func (l *Log) file(n uint32) (vfs.File, error) {
 		return s.f, nil
 	}
 	s.f = f
+	l.publishFiles()
 	return f, nil
 }
 

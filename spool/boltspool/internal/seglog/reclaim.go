@@ -87,6 +87,9 @@ func (l *Log) takeDead(before uint32) (dead []*segment) {
 			delete(l.mu.segments, n)
 		}
 	}
+	if len(dead) > 0 {
+		l.publishFiles()
+	}
 	return dead
 }
 

@@ -56,6 +56,7 @@ func (d *Damage) Unwrap() error { return d.Err }
 func Open(opts Options) (*Log, error) {
 	l := &Log{Options: opts, seed: newSeed(opts.Spool), number: 1}
 	l.mu.segments = make(map[uint32]*segment)
+	l.publishFiles()
 	numbers, spares, err := l.list()
 	if err != nil {
 		return nil, err

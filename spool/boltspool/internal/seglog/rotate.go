@@ -52,6 +52,7 @@ func (l *Log) rotate() error {
 		s.live = old.live
 	}
 	l.mu.segments[n] = s
+	l.publishFiles()
 	if l.cur != nil {
 		l.cur.sealed, l.cur.capacity = true, l.capacity
 		l.work.Store(true)
