@@ -125,7 +125,7 @@ func (s *Spool) refuseGrowth(reqs []*request) (r refusal) {
 // grows reports whether there are units that need new space.
 func grows(reqs []*request) bool {
 	for _, r := range reqs {
-		if slices.ContainsFunc(r.units, func(u unit) bool { return u.grows }) {
+		if len(r.moves) > 0 || slices.ContainsFunc(r.units, func(u unit) bool { return u.grows }) {
 			return true
 		}
 	}
@@ -136,6 +136,7 @@ func grows(reqs []*request) bool {
 // found against the others of the group no longer counts.
 func refuseAll(reqs []*request, err error) {
 	for _, r := range reqs {
+		r.moveErr = err
 		for i := range r.units {
 			u := &r.units[i]
 			if u.err = u.invalid; u.err == nil {

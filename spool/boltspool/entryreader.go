@@ -54,6 +54,16 @@ func (r *entryReader) entry(at index.Entry) (*spool.Entry, error) {
 	return e, nil
 }
 
+// entryWithBase reads the record of an entry, and says where its base stands: the
+// record itself if it has none. The caller is Reading.
+func (r *entryReader) entryWithBase(at index.Entry) (e *spool.Entry, base seglog.Place, err error) {
+	if e, err = r.entry(at); err != nil {
+		return nil, 0, err
+	}
+	rec, err := r.record(at.Place)
+	return e, at.Place.Plus(-int64(rec.Back)), err
+}
+
 // baseOf returns the entry whose record stands that many bytes before a place.
 func (r *entryReader) baseOf(at seglog.Place, back int) (*spool.Entry, error) {
 	if int64(back) > at.Offset() {

@@ -21,6 +21,7 @@ type group struct {
 	entries  map[spool.ID]shadow
 	refs     map[index.BodyRef]int // changes of the references to stored bodies
 	brought  []*broughtBody        // in the order of the log
+	moves    []*move               // that are made, before the units
 	grows    bool                  // units that need new space are among them
 	bytes    int64                 // of blocks and of bodies in segments
 	blocks   int                   // of that, of blocks
@@ -66,8 +67,9 @@ func (g *group) reset() {
 	}
 	clear(g.units)
 	clear(g.brought)
+	clear(g.moves)
 	clear(g.data)
-	g.units, g.brought = g.units[:0], g.brought[:0]
+	g.units, g.brought, g.moves = g.units[:0], g.brought[:0], g.moves[:0]
 	clear(g.entries)
 	clear(g.refs)
 	g.grows, g.appended, g.bytes, g.blocks = false, false, 0, 0
@@ -101,6 +103,11 @@ func (g *group) commit(reqs []*request, refuse refusal) error {
 func (g *group) judge(reqs []*request, refuse refusal) {
 	g.s.mu.Lock()
 	defer g.s.mu.Unlock()
+	for _, r := range reqs {
+		if r.moveErr = refuse.growth; r.moveErr == nil {
+			g.judgeMoves(r.moves)
+		}
+	}
 	used := g.s.mu.index.Bytes()
 	for _, r := range reqs {
 		for i := range r.units {
@@ -266,6 +273,9 @@ func (g *group) write() (start seglog.Place, err error) {
 	}
 	g.listBodies()
 	g.payload = record.AppendBodies(g.payload[:0], g.list)
+	for _, m := range g.moves {
+		g.payload = append(g.payload, m.block...)
+	}
 	for _, u := range g.units {
 		g.payload = append(g.payload, u.block...)
 	}
@@ -290,6 +300,12 @@ func (g *group) write() (start seglog.Place, err error) {
 // it.
 func (g *group) listBodies() {
 	g.list, g.data = g.list[:0], g.data[:0]
+	for _, m := range g.moves {
+		if b := m.body; b != nil {
+			g.list = append(g.list, record.Body{ID: b.ID, Size: int64(len(b.Data)), Sum: b.Sum})
+			g.data = append(g.data, *b)
+		}
+	}
 	for _, b := range g.brought {
 		w := b.stage
 		if w.big != nil {
@@ -311,8 +327,9 @@ func (g *group) publish(start seglog.Place) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	s.mu.Lock()
-	g.publishBodies(start)
-	at, freed, changes := len(g.payload)-g.blocks, false, 0
+	at, bodies := g.publishMoves(start, len(g.payload)-g.blocks)
+	g.publishBodies(bodies)
+	freed, changes := false, 0
 	for _, u := range g.units {
 		freed = g.publishUnit(u, start, at) || freed
 		at += len(u.block)
@@ -338,12 +355,12 @@ func (g *group) publish(start seglog.Place) {
 	}
 }
 
-func (g *group) publishBodies(start seglog.Place) {
-	place := seglog.BodyPlace(start, len(g.payload))
+func (g *group) publishBodies(place seglog.Place) {
+	list := g.list[len(g.list)-len(g.brought):] // behind those that are moved
 	for i, b := range g.brought {
 		body := index.Body{Size: b.size}
 		if b.stage.big != nil {
-			body.File, body.Sum = true, g.list[i].Sum
+			body.File, body.Sum = true, list[i].Sum
 		} else {
 			body.Place = place
 			place = place.Plus(seglog.FrameSize(b.size))

@@ -29,6 +29,9 @@ type request struct {
 	done    chan struct{}
 	taken   atomic.Int32
 
+	moves   []*move // instead of units
+	moveErr error
+
 	// What most requests need, so that they need nothing else.
 	unit   [1]unit
 	change [1]change

@@ -32,6 +32,8 @@ type keeper struct {
 	writes  atomic.Int64  // checkpoints
 	moved   atomic.Int64  // bytes that collect has moved
 	command chan func()   // what others want done in between
+
+	tried map[uint32]int64 // how much of a segment was needed when collect had tried it
 }
 
 func newKeeper(s *Spool, file *checkpoint.File) *keeper {
@@ -50,6 +52,7 @@ func (k *keeper) begin() error {
 		}
 	}
 	k.s.log.Reclaim(k.place().Segment())
+	k.hint() // segments may be sparse
 	return nil
 }
 
