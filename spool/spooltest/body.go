@@ -46,20 +46,6 @@ var bodyTests = []conformanceTest{
 		},
 	},
 	{
-		name: "Sizes",
-		rule: "a body is stored byte for byte, however long it is",
-		run: func(f *fixture) {
-			for _, size := range []int{4 << 10, 64<<10 - 1, 64 << 10, 64<<10 + 1, 1 << 20, 1<<20 + 1, big} {
-				want := noise(size)
-				e := f.owned(want)
-				if e.Size != int64(size) {
-					f.fail("Size of an entry with a body of %d bytes: got %d", size, e.Size)
-				}
-				f.has(e.Body, want)
-			}
-		},
-	},
-	{
 		name: "BigStaged",
 		rule: "Writer.Open reads what was written so far, however long it is",
 		run: func(f *fixture) {

@@ -1,7 +1,6 @@
 package spooltest
 
 import (
-	"context"
 	"errors"
 	"io"
 
@@ -39,35 +38,6 @@ var closeTests = []conformanceTest{
 			f.ok(f.sp.Health(), "Health")
 			f.apply(unit(spool.Remove, f.owned("a body")))
 			f.ok(f.sp.Health(), "Health")
-		},
-	},
-	{
-		name: "Cancelled",
-		rule: "ctx counts until the spool has taken the units up: nothing is applied under a context that is done",
-		run: func(f *fixture) {
-			done, cancel := context.WithCancel(f.ctx)
-			cancel()
-			e := f.owned("a body")
-			due := f.free("another")
-			w := f.stage("staged")
-			f.is(w.Commit(done, f.entry(w.ID())), "Commit under a context that is done", context.Canceled)
-			errs := f.sp.Apply(done, unit(spool.Remove, e), unit(spool.Update, e))
-			if len(errs) != 2 {
-				f.fail("Apply of two units under a context that is done: got errs %v", errs)
-			}
-			for _, err := range errs {
-				f.is(err, "Apply under a context that is done", context.Canceled)
-			}
-			f.same("Scan", f.stored(), byID(e, due))
-			entries, _, err := f.sp.Claim(done, spool.ClaimRequest{Due: f.now, Limit: 10})
-			if err == nil {
-				f.same("Claim that does not mind its context", entries, []*spool.Entry{due})
-			} else {
-				f.is(err, "Claim under a context that is done", context.Canceled)
-				f.claims("Claim after one that failed, and so claimed nothing", spool.ClaimRequest{}, due)
-			}
-			f.ok(w.Commit(f.ctx, f.entry(w.ID())), "Commit after one that was cancelled")
-			f.apply(unit(spool.Update, e))
 		},
 	},
 }

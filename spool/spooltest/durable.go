@@ -78,6 +78,12 @@ var reopenTests = []conformanceTest{
 			f.interrupted("after a crash of one that started nothing", e.ID, 0)
 		},
 	},
+	{
+		name:  "Repeatedly",
+		needs: []string{"Reopen"},
+		rule:  "what was answered nil for is found again after every Close: Final entries first, the others as they were, all of them unowned",
+		run:   func(f *fixture) { f.restarts(f.reopen, 0) },
+	},
 }
 
 var crashTests = []conformanceTest{
@@ -123,98 +129,17 @@ var crashTests = []conformanceTest{
 		rule:  "when the process dies between Started and Ended, the Interrupted of the entry grows by one before it can be claimed",
 		run:   interruptedCounts,
 	},
-}
-
-var secondTests = []conformanceTest{
 	{
-		name:  "Shared",
-		needs: []string{"Second"},
-		rule:  "several Spool values may stand on one store: what one made durable the other finds",
-		run: func(f *fixture) {
-			g := f.second()
-			e := f.owned("a body")
-			w := f.stage("staged")
-			g.same("Scan by the other", g.stored(), []*spool.Entry{e})
-			g.has(e.Body, "a body")
-			g.lacks(w.ID(), "that another staged")
-			g.infos(spool.QueueInfo{Queue: "queue", Class: "class", Entries: 1, Bytes: 6, Oldest: e.Received})
-			other := g.entry(e.Body)
-			g.apply(spool.Unit{{Op: spool.Insert, Entry: other}})
-			f.claims("Claim of what the other inserted", spool.ClaimRequest{}, other)
-		},
+		name:  "Repeatedly",
+		needs: []string{"Crash"},
+		rule:  "what was answered nil for is found again after every crash: Final entries first, the others as they were, all of them unowned",
+		run:   func(f *fixture) { f.restarts(f.crash, 1) },
 	},
 	{
-		name:  "Fenced",
-		needs: []string{"Second"},
-		rule:  "changes to what this Spool value does not own answer ErrFenced, whatever the Rev",
-		run: func(f *fixture) {
-			g := f.second()
-			e := f.owned("a body")
-			g.claims("Claim of what another owns", spool.ClaimRequest{})
-			g.claims("Claim by ID of what another owns", spool.ClaimRequest{IDs: []spool.ID{e.ID}})
-			for _, op := range []spool.Op{spool.Update, spool.Remove, spool.Release} {
-				g.is(g.try(unit(op, e.Clone())), "a change to what another owns", spool.ErrFenced)
-			}
-			f.apply(unit(spool.Release, e))
-			got := g.one(e.ID)
-			for _, op := range []spool.Op{spool.Update, spool.Remove, spool.Release} {
-				f.is(f.try(unit(op, e.Clone())), "a change by the former owner", spool.ErrFenced)
-				f.is(f.try(unit(op, got.Clone())), "a change by the former owner at the present Rev", spool.ErrFenced)
-			}
-			g.apply(unit(spool.Remove, got))
-		},
-	},
-	{
-		name:  "Disjoint",
-		needs: []string{"Second"},
-		rule:  "an entry has one owner: the claims of two have nothing in common",
-		run: func(f *fixture) {
-			g := f.second()
-			var all []*spool.Entry
-			for n := range 10 {
-				all = append(all, f.freeIn("queue", "class", -time.Duration(n+1)*time.Second))
-			}
-			var got []*spool.Entry
-			for range 3 {
-				got = append(got, f.claim(spool.ClaimRequest{Limit: 2})...)
-				got = append(got, g.claim(spool.ClaimRequest{Limit: 2})...)
-			}
-			f.same("six claims by two owners", byID(got...), byID(all...))
-		},
-	},
-	{
-		name:  "Hints",
-		needs: []string{"Second"},
-		rule:  "Changed receives a hint that something may have become claimable by another hand than this Spool's Claim",
-		run: func(f *fixture) {
-			g := f.second()
-			e := f.owned("a body")
-			g.quiet()
-			f.apply(unit(spool.Release, e))
-			g.hinted("another's Release")
-			e = f.one(e.ID)
-			g.quiet()
-			f.apply(unit(spool.Update, e))
-			g.hinted("another's Update without Keep")
-			f.one(e.ID)
-			g.quiet()
-			f.ok(f.sp.Close(), "Close")
-			g.hinted("another's Close")
-			g.same("Claim of what another owned until its Close", g.claim(spool.ClaimRequest{}), []*spool.Entry{e})
-		},
-	},
-	{
-		name:  "Crash",
-		needs: []string{"Second", "Crash"},
-		rule:  "when one owner dies, the other keeps what it owns and may claim the rest",
-		run: func(f *fixture) {
-			g := f.second()
-			mine, theirs := f.owned("mine"), g.owned("theirs")
-			f.crash()
-			g.same("Claim after the other crashed", g.claim(spool.ClaimRequest{}), []*spool.Entry{mine})
-			f.claims("Claim after the crash", spool.ClaimRequest{})
-			g.apply(unit(spool.Remove, theirs))
-		},
+		name:  "InFlight",
+		needs: []string{"Crash"},
+		rule:  "what was answered nil for survives a crash at any moment; of what was not, all of a unit or nothing",
+		run:   crashInFlight,
 	},
 }
 
@@ -222,7 +147,7 @@ var secondTests = []conformanceTest{
 func (f *fixture) survives(restart func()) {
 	f.t.Helper()
 	bodies := map[spool.ID]string{}
-	for _, size := range []int{0, 1000, 100_000, big} {
+	for _, size := range f.sizes() {
 		body := noise(size)
 		bodies[f.owned(body).Body] = body
 	}

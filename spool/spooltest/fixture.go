@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"testing"
@@ -69,12 +70,20 @@ func (f *fixture) is(err error, doing string, want ...error) {
 	f.fail("%s: got error %v, want %v", doing, err, want)
 }
 
-// stage creates a Writer and writes body into it, in pieces.
+// stage creates a Writer and writes body into it, in pieces. It is aborted
+// when the test ends.
 func (f *fixture) stage(body string) spool.Writer {
+	f.t.Helper()
+	w := f.create(body)
+	f.t.Cleanup(func() { w.Abort() })
+	return w
+}
+
+// create is stage, and leaves it to the caller to commit or to abort.
+func (f *fixture) create(body string) spool.Writer {
 	f.t.Helper()
 	w, err := f.sp.Create(f.ctx, int64(len(body)))
 	f.ok(err, "Create")
-	f.t.Cleanup(func() { w.Abort() })
 	f.write(w, body)
 	return w
 }
@@ -125,6 +134,26 @@ func (f *fixture) free(body string, edit ...func(*spool.Entry)) *spool.Entry {
 	e := f.owned(body, edit...)
 	f.apply(spool.Unit{{Op: spool.Release, Entry: e}})
 	return e
+}
+
+// fill stores n entries on one body that nobody owns, changed by edit before.
+func (f *fixture) fill(n int, edit func(i int, e *spool.Entry)) []*spool.Entry {
+	f.t.Helper()
+	w := f.stage("a body")
+	all := make([]*spool.Entry, n)
+	var u spool.Unit
+	for i := range all {
+		all[i] = f.entry(w.ID())
+		if edit != nil {
+			edit(i, all[i])
+		}
+		u = append(u, spool.Change{Op: spool.Insert, Entry: all[i], Stage: w})
+		if len(u) == 500 || i == n-1 {
+			f.apply(u)
+			u = nil
+		}
+	}
+	return all
 }
 
 // apply applies units that must all succeed.
@@ -187,9 +216,17 @@ func (f *fixture) claims(what string, req spool.ClaimRequest, want ...*spool.Ent
 // same checks that two lists have the same IDs in the same order.
 func (f *fixture) same(what string, got, want []*spool.Entry) {
 	f.t.Helper()
-	if !slices.Equal(ids(got), ids(want)) {
-		f.fail("%s: got entries %v, want %v", what, ids(got), ids(want))
+	g, w := ids(got), ids(want)
+	if slices.Equal(g, w) {
+		return
 	}
+	first := 0
+	for first < min(len(g), len(w)) && g[first] == w[first] {
+		first++
+	}
+	const most = 10 // of what differs
+	g, w = g[first:min(len(g), first+most)], w[first:min(len(w), first+most)]
+	f.fail("%s: got %d entries, want %d; from the %dth on they are %v, want %v", what, len(got), len(want), first, g, w)
 }
 
 // stored returns all stored entries by a Scan.
@@ -207,15 +244,40 @@ func (f *fixture) scan(q spool.Query) (entries []*spool.Entry) {
 	return entries
 }
 
+// index returns all stored entries by their IDs.
+func (f *fixture) index() map[spool.ID]*spool.Entry {
+	f.t.Helper()
+	entries := make(map[spool.ID]*spool.Entry)
+	for _, e := range f.stored() {
+		entries[e.ID] = e
+	}
+	return entries
+}
+
 // find returns a stored entry, nil if it is not there.
 func (f *fixture) find(id spool.ID) *spool.Entry {
 	f.t.Helper()
-	for _, e := range f.stored() {
-		if e.ID == id {
-			return e
+	e, err := f.look(id)
+	f.ok(err, "Scan")
+	return e
+}
+
+// look is find for any goroutine.
+func (f *fixture) look(id spool.ID) (*spool.Entry, error) {
+	before := id
+	for i := len(before) - 1; i >= 0; i-- {
+		before[i]--
+		if before[i] != 0xff {
+			break
 		}
 	}
-	return nil
+	for e, err := range f.sp.Scan(f.ctx, spool.Query{After: before}) {
+		if err != nil || e.ID == id {
+			return e, err
+		}
+		break
+	}
+	return nil, nil
 }
 
 // has checks that a stored body is what was written.
@@ -297,6 +359,12 @@ func (f *fixture) hinted(after string) {
 	case <-time.After(10 * time.Second):
 		f.fail("no hint on Changed within 10 s after %s", after)
 	}
+}
+
+// describe shows an entry in one line, without what is long.
+func describe(e *spool.Entry) string {
+	return fmt.Sprintf("entry %s at %d: body %s, queue %q, class %q, %v, due %v, attempts %d, interrupted %d, %d recipients, header of %d, skip %d, size %d, %q",
+		e.ID, e.Rev, e.Body, e.Queue, e.Class, e.State, e.Due, e.Attempts, e.Interrupted, len(e.Envelope.Recipients), len(e.Header), e.Skip, e.Size, e.LastError)
 }
 
 func ids(entries []*spool.Entry) []spool.ID {

@@ -46,6 +46,22 @@ var ownerTests = []conformanceTest{
 			f.apply(unit(spool.Remove, e))
 			f.apply(unit(spool.Remove, f.entry(spool.NewID())))
 			f.same("Scan", f.stored(), nil)
+
+			// Beside it the other changes of the unit are judged and applied.
+			kept, w := f.owned("kept"), f.stage("new")
+			gone := spool.Change{Op: spool.Remove, Entry: e}
+			stale := kept.Clone()
+			stale.Rev += 1000
+			f.is(f.try(spool.Unit{gone, {Op: spool.Remove, Entry: stale}}), "a unit with a stale Rev", spool.ErrFenced)
+			a, b := f.entry(w.ID()), f.entry(w.ID())
+			f.apply(spool.Unit{
+				{Op: spool.Insert, Entry: a, Stage: w, Keep: true}, gone, {Op: spool.Insert, Entry: b, Stage: w, Keep: true},
+			})
+			f.same("Scan", f.stored(), byID(kept, a, b))
+			f.apply(spool.Unit{gone, {Op: spool.Remove, Entry: a}})
+			f.has(w.ID(), "new")
+			f.apply(spool.Unit{{Op: spool.Remove, Entry: kept}, {Op: spool.Remove, Entry: f.entry(w.ID())}, {Op: spool.Remove, Entry: b}})
+			f.lacks(w.ID(), "whose last entry was removed")
 		},
 	},
 	{

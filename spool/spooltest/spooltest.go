@@ -15,7 +15,8 @@
 // Every sub-test opens a spool of its own, and every failure quotes the rule
 // that was broken. The suite knows nothing but the contract: it never looks at
 // how a spool stores anything, and takes neither sleep nor clock for
-// synchronisation. Run it under the race detector as well.
+// synchronisation. It never has more than 16 calls in flight, so that ErrBusy
+// is a failure. Run it under the race detector as well.
 package spooltest
 
 import (
@@ -39,16 +40,30 @@ type Harness struct {
 	Reopen func(t *testing.T, s spool.Spool) spool.Spool
 	// Crash ends s as the death of its process would, without Close, and opens
 	// its store anew. In a shared spool it returns only when the ownership of s
-	// has ended.
+	// has ended. Calls of s may be in flight; what they answer from then on means
+	// nothing, but for nil.
 	Crash func(t *testing.T, s spool.Spool) spool.Spool
 	// Second returns another owner on the store of s, while s is open.
 	Second func(t *testing.T, s spool.Spool) spool.Spool
-	// Fail makes the next sync of s fail.
+	// Fail makes the next sync of s fail. Other values on the store of s may fail
+	// with it.
 	Fail func(t *testing.T, s spool.Spool)
 	// Damage changes the stored bytes of the part ("entry" or "body") with that
 	// ID. It is called after s was closed, and followed by Reopen; without
 	// Reopen it is not called.
 	Damage func(t *testing.T, s spool.Spool, id spool.ID, part string)
+
+	// Sizes are lengths of bodies at which the spool changes how it stores them.
+	// Bodies of each size, of one byte less and of one more are tried, beside
+	// those that are tried on every spool. Defaults to none.
+	Sizes []int
+	// Space returns how many bytes the store of s takes, while s is open. It may
+	// first wait until work in the background is done, such as the deletion of
+	// what nothing needs any more. The spool must be so opened that it gives
+	// space back in steps of 2 MiB or less. While 16 MiB are stored and removed
+	// again, one after the other, Space may not grow by more than a quarter of
+	// that in the second half of the time, beyond what stays stored.
+	Space func(t *testing.T, s spool.Spool) int64
 }
 
 // missing names the funcs of those a test needs that h lacks.
@@ -59,6 +74,7 @@ func (h Harness) missing(needs []string) (names []string) {
 		"Second": h.Second != nil,
 		"Fail":   h.Fail != nil,
 		"Damage": h.Damage != nil,
+		"Space":  h.Space != nil,
 	}
 	for _, name := range needs {
 		if !have[name] {
@@ -76,30 +92,41 @@ type conformanceTest struct {
 	run   func(f *fixture)
 }
 
+// groups are all sub-tests.
+var groups = []struct {
+	name  string
+	tests []conformanceTest
+}{
+	{"Stage", stageTests},
+	{"Body", bodyTests},
+	{"Size", sizeTests},
+	{"Unit", unitTests},
+	{"Repeat", repeatTests},
+	{"Cancel", cancelTests},
+	{"Owner", ownerTests},
+	{"Claim", claimTests},
+	{"ClaimMany", claimManyTests},
+	{"Scan", scanTests},
+	{"Queues", queuesTests},
+	{"Entry", entryTests},
+	{"Skip", skipTests},
+	{"Many", manyTests},
+	{"Replace", replaceTests},
+	{"Readers", readerTests},
+	{"Close", closeTests},
+	{"Concurrent", concurrentTests},
+	{"Reopen", reopenTests},
+	{"Crash", crashTests},
+	{"Second", secondTests},
+	{"Fail", failTests},
+	{"Damage", damageTests},
+	{"Space", spaceTests},
+}
+
 // Run runs the suite, each rule in a sub-test of t.
 func Run(t *testing.T, h Harness) {
 	if h.Open == nil {
 		t.Fatal("spooltest: Harness.Open is nil: it must open a spool on a new, empty store")
-	}
-	groups := []struct {
-		name  string
-		tests []conformanceTest
-	}{
-		{"Stage", stageTests},
-		{"Body", bodyTests},
-		{"Unit", unitTests},
-		{"Owner", ownerTests},
-		{"Claim", claimTests},
-		{"Scan", scanTests},
-		{"Queues", queuesTests},
-		{"Entry", entryTests},
-		{"Close", closeTests},
-		{"Concurrent", concurrentTests},
-		{"Reopen", reopenTests},
-		{"Crash", crashTests},
-		{"Second", secondTests},
-		{"Fail", failTests},
-		{"Damage", damageTests},
 	}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
