@@ -16,7 +16,20 @@
 // that was broken. The suite knows nothing but the contract: it never looks at
 // how a spool stores anything, and takes neither sleep nor clock for
 // synchronisation. It never has more than 16 calls in flight, so that ErrBusy
-// is a failure. Run it under the race detector as well.
+// is a failure, but in the sub-test Model. Run it under the race detector as
+// well.
+//
+// # The model
+//
+// The sub-test Model does random things to the spool, several at a time, with
+// crashes, failures and a second owner as far as the Harness has them, and
+// compares what it finds with a model of the contract. It is short by default.
+// Let it run for long now and then:
+//
+//	h.Rounds = 100_000
+//
+// A failure says by which Seed the same choices are made again. Outcomes that
+// depend on how goroutines were scheduled need not repeat.
 package spooltest
 
 import (
@@ -64,6 +77,13 @@ type Harness struct {
 	// again, one after the other, Space may not grow by more than a quarter of
 	// that in the second half of the time, beyond what stays stored.
 	Space func(t *testing.T, s spool.Spool) int64
+
+	// Seed decides what the sub-test Model does. Defaults to one that differs
+	// from run to run.
+	Seed uint64
+	// Rounds is how many rounds the sub-test Model has, each of one to seven
+	// calls at a time. Defaults to 400.
+	Rounds int
 }
 
 // missing names the funcs of those a test needs that h lacks.
@@ -121,6 +141,7 @@ var groups = []struct {
 	{"Fail", failTests},
 	{"Damage", damageTests},
 	{"Space", spaceTests},
+	{"Model", modelTests},
 }
 
 // Run runs the suite, each rule in a sub-test of t.
