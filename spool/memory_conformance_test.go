@@ -1,6 +1,7 @@
 package spool_test
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ func TestMemory(t *testing.T) { spooltest.Run(t, memoryHarness()) }
 // Nobody can tell whether what a failed sync was for is there later.
 func TestMemoryFailSyncKept(t *testing.T) {
 	h := memoryHarness()
+	h.Rounds, h.Space = 200, nil
 	h.Fail = func(_ *testing.T, s spool.Spool) { s.(*spool.Memory).FailSyncKept() }
 	spooltest.Run(t, h)
 }
@@ -20,6 +22,7 @@ func TestMemoryFailSyncKept(t *testing.T) {
 // With a delay there is time for things to happen while an Apply waits.
 func TestMemoryDelayed(t *testing.T) {
 	h := memoryHarness()
+	h.Rounds, h.Space = 100, nil
 	h.Open = func(*testing.T) spool.Spool {
 		m := spool.NewMemory()
 		m.SetDelay(200 * time.Microsecond)
@@ -39,6 +42,12 @@ func memoryHarness() spooltest.Harness {
 			if err := s.(*spool.Memory).Damage(id, part); err != nil {
 				t.Fatal(err)
 			}
+		},
+		Space: func(*testing.T, spool.Spool) int64 {
+			runtime.GC()
+			var stats runtime.MemStats
+			runtime.ReadMemStats(&stats)
+			return int64(stats.HeapAlloc)
 		},
 	}
 }

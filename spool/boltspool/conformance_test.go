@@ -29,6 +29,7 @@ func TestConformance(t *testing.T) {
 		Damage: func(t *testing.T, s spool.Spool, id spool.ID, part string) {
 			damageFile(t, s.(*Spool).dir, id, part)
 		},
+		Sizes: stageSizes[:],
 	})
 }
 
@@ -51,6 +52,8 @@ func TestConformanceStaged(t *testing.T) {
 		Damage: func(t *testing.T, s spool.Spool, id spool.ID, part string) {
 			damageFile(t, s.(*Spool).dir, id, part)
 		},
+		Sizes:  stageSizes[:],
+		Rounds: 200,
 	})
 }
 
