@@ -36,6 +36,11 @@
 // A spool that cannot tell what it stored says [ErrFailed] to everything until
 // it is opened anew: after a failed sync a second sync proves nothing.
 //
+// # Moving
+//
+// [Copy] brings everything from one spool to another, whatever keeps them, and
+// may be interrupted and repeated.
+//
 // # Implementing a spool
 //
 // Implement [Spool], return the errors of this package, and run the suite of

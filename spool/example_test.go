@@ -98,6 +98,28 @@ func ExampleSpool_apply() {
 	// due then: 1 after 1 attempt
 }
 
+// Mail moves from one spool to another: to a database, for instance, or to the
+// embedded spool with other options.
+func ExampleCopy() {
+	ctx := context.Background()
+	src, dst := spool.NewMemory(), spool.NewMemory()
+	store(src, "Hello.")
+	store(src, "Hello again.")
+	src = src.Reopen() // nobody owns anything now
+
+	res, err := spool.Copy(ctx, dst, src, &spool.CopyOptions{Remove: true})
+	fmt.Printf("%d entries, %d bytes, %d left to others, error: %v\n", res.Entries, res.Bytes, res.Owned, err)
+	for info, err := range dst.Queues(ctx) {
+		fmt.Println(info.Queue, info.Entries, err)
+	}
+	for range src.Queues(ctx) {
+		fmt.Println("something is left")
+	}
+	// Output:
+	// 2 entries, 18 bytes, 0 left to others, error: <nil>
+	// inbox 2 <nil>
+}
+
 func ExampleSpool_queues() {
 	ctx := context.Background()
 	sp := spool.NewMemory()
