@@ -9,12 +9,15 @@ import (
 )
 
 const (
-	// logKeep is how much room new mail leaves in the log to what ends and changes
-	// stored messages.
-	logKeep = 1 << 20
+	// maxLogKeep bounds logKeep.
+	maxLogKeep = 1 << 20
 	// probeInterval is how often a spool that has nothing to write looks at its disk.
 	probeInterval = 250 * time.Millisecond
 )
+
+// logKeep is how much room new mail leaves in the log to what ends and changes
+// stored messages.
+func (s *Spool) logKeep() int64 { return min(s.opts.SegmentSize/2, maxLogKeep) }
 
 // commitLoop is the committer: the only goroutine that writes to the log. It
 // ends when the inbox is closed and empty.

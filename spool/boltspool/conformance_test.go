@@ -13,48 +13,62 @@ import (
 	"github.com/deferredqueue/deferredqueue/spool/spooltest"
 )
 
+// TestConformance runs the suite with segments that are full all the time, so
+// that they are used again, emptied and checkpointed between and during the
+// calls.
 func TestConformance(t *testing.T) {
-	spooltest.Run(t, spooltest.Harness{
-		Open: func(t *testing.T) spool.Spool { return newTest(t, nil) },
-		Reopen: func(t *testing.T, s spool.Spool) spool.Spool {
-			return openTest(t, s.(*Spool).dir, nil)
-		},
-		Crash: func(t *testing.T, s spool.Spool) spool.Spool {
-			abandon(s.(*Spool))
-			return openTest(t, s.(*Spool).dir, nil)
-		},
-		Fail: func(t *testing.T, s spool.Spool) {
-			s.(*Spool).fs.(*vfstest.Fault).ArmKind("datasync", syscall.EIO)
-		},
-		Damage: func(t *testing.T, s spool.Spool, id spool.ID, part string) {
-			damageFile(t, s.(*Spool).dir, id, part)
-		},
-		Sizes: stageSizes[:],
-	})
+	spooltest.Run(t, harness(&Options{segmentSize: 64 << 10}, "datasync", 0))
 }
 
-// TestConformanceStaged runs the suite with every body in a file of its own.
+// TestConformanceStaged runs it with every body in a file of its own.
 func TestConformanceStaged(t *testing.T) {
-	spooltest.Run(t, spooltest.Harness{
-		Open: func(t *testing.T) spool.Spool {
-			return newTest(t, &Options{StageMemory: -1})
-		},
-		Reopen: func(t *testing.T, s spool.Spool) spool.Spool {
-			return openTest(t, s.(*Spool).dir, &Options{StageMemory: -1})
-		},
+	spooltest.Run(t, harness(&Options{StageMemory: -1, SegmentSize: 2 << 20}, "datasynced", 200))
+}
+
+// harness opens spools with opts, whose next operation of the kind failing is
+// made to fail.
+func harness(opts *Options, failing string, rounds int) spooltest.Harness {
+	reopen := func(t *testing.T, s spool.Spool) spool.Spool { return openTest(t, s.(*Spool).dir, opts) }
+	return spooltest.Harness{
+		Open:   func(t *testing.T) spool.Spool { return newTest(t, opts) },
+		Reopen: reopen,
 		Crash: func(t *testing.T, s spool.Spool) spool.Spool {
 			abandon(s.(*Spool))
-			return openTest(t, s.(*Spool).dir, &Options{StageMemory: -1})
+			return reopen(t, s)
 		},
 		Fail: func(t *testing.T, s spool.Spool) {
-			s.(*Spool).fs.(*vfstest.Fault).ArmKind("datasynced", syscall.EIO)
+			s.(*Spool).fs.(*vfstest.Fault).ArmKind(failing, syscall.EIO)
 		},
 		Damage: func(t *testing.T, s spool.Spool, id spool.ID, part string) {
 			damageFile(t, s.(*Spool).dir, id, part)
 		},
+		Space:  func(t *testing.T, s spool.Spool) int64 { return space(t, s.(*Spool)) },
 		Sizes:  stageSizes[:],
-		Rounds: 200,
+		Rounds: rounds,
+	}
+}
+
+// space lets the keeper do what it has to, and returns how many bytes the files
+// of a spool have.
+func space(t *testing.T, s *Spool) (bytes int64) {
+	t.Helper()
+	if !s.keeper.run(func() { s.keeper.work() }) {
+		t.Fatal("the spool is closed")
+	}
+	err := filepath.WalkDir(s.dir, func(name string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			bytes += info.Size()
+		}
+		return err
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes
 }
 
 // openTest opens a spool whose operations can be made to fail, and checks its
@@ -83,7 +97,7 @@ func openTest(t testing.TB, dir string, opts *Options) *Spool {
 // ended.
 func newTest(t testing.TB, opts *Options) *Spool {
 	t.Helper()
-	dir := t.TempDir()
+	dir := fastDir(t)
 	t.Cleanup(func() {
 		if _, err := os.Stat(filepath.Join(dir, markDamaged)); err == nil {
 			return

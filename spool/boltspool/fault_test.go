@@ -35,7 +35,7 @@ func newLedger(t *testing.T) *ledger {
 }
 
 // fastDir returns a new directory where a sync costs little, if there is one.
-func fastDir(t *testing.T) string {
+func fastDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "boltspool")
 	if err != nil {

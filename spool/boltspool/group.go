@@ -280,7 +280,7 @@ func (g *group) write() (start seglog.Place, err error) {
 		g.payload = append(g.payload, u.block...)
 	}
 	if g.grows {
-		if err := g.s.log.Secure(g.bytes, logKeep); err != nil {
+		if err := g.s.log.Secure(g.bytes, g.s.logKeep()); err != nil {
 			return 0, err
 		}
 	}

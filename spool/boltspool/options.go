@@ -74,7 +74,8 @@ type Options struct {
 	// spool.ErrFull, spool.ErrNoInodes, spool.ErrQuota and spool.ErrFailed. Defaults to slog.Default().
 	Logger *slog.Logger
 
-	fs vfs.FS // what tests put in the place of the operating system
+	fs          vfs.FS // what tests put in the place of the operating system
+	segmentSize int64  // what tests put in the place of SegmentSize, however small
 }
 
 // withDefaults returns a complete copy of o, or says what is wrong with it.
@@ -90,6 +91,9 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&c.Reserve, 64<<20)
 	if c.SegmentSize < minSegment || c.SegmentSize > maxSegment {
 		return c, fmt.Errorf("boltspool: Options.SegmentSize is %d bytes: want 2 MiB to 1 GiB", c.SegmentSize)
+	}
+	if c.segmentSize > 0 {
+		c.SegmentSize = c.segmentSize
 	}
 	if c.MaxMessageSize < 0 || c.MaxMessageSize > index.MaxBody {
 		c.MaxMessageSize = index.MaxBody

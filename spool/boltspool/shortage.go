@@ -163,7 +163,7 @@ func (s *Spool) probeSpace() {
 	if !s.short(shortBytes) || r.Bytes < s.opts.Reserve {
 		return
 	}
-	switch err := s.log.Secure(maxSegmentBody, logKeep); {
+	switch err := s.log.Secure(maxSegmentBody, s.logKeep()); {
 	case err == nil:
 		s.setShort(shortBytes, false)
 	case !errors.Is(err, vfs.ErrNoSpace):

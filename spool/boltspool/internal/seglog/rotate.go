@@ -45,6 +45,7 @@ func (l *Log) rotate() error {
 	if err != nil {
 		return err
 	}
+	l.trim()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.last = n
@@ -59,6 +60,19 @@ func (l *Log) rotate() error {
 	}
 	l.cur, l.off, l.capacity = s, segmentHeader, s.capacity
 	return nil
+}
+
+// trim gives back what the current segment has and does not need, if that is
+// much.
+func (l *Log) trim() {
+	if l.cur == nil || l.capacity-l.off <= l.Size/8 {
+		return
+	}
+	if err := l.cur.f.Truncate(l.off); err != nil {
+		l.Log.Warn("boltspool: a segment stays longer than it needs to be", "file", l.path(l.cur.number), "error", err)
+		return
+	}
+	l.capacity = l.off
 }
 
 // begin makes the file of segment n, from a spare if there is one, and its
