@@ -252,8 +252,8 @@ func (l *ledger) classify(cause syscall.Errno, where string) {
 	switch op {
 	case "sync", "datasync", "datasynced", "syncdir", "commit", "committed":
 		final = true
-	case "remove":
-		final = false // what is not deleted is an orphan
+	case "remove", "truncate":
+		final = false // what is not deleted or cut is too much, and harmless
 	}
 	if strings.HasSuffix(where, "/running") {
 		final = false // a mark costs no mail

@@ -63,19 +63,25 @@ func (l *Log) Keep() (let func()) {
 // numbers are below before: it deletes their files, or keeps them as spares. It
 // reports whether it found any.
 func (l *Log) Reclaim(before uint32) bool {
-	dead := l.takeDead(before)
+	dead := l.findDead(before)
 	if len(dead) == 0 {
 		return false
 	}
-	l.reading.Lock() // whoever looked them up has read
+	l.reading.Lock() // whoever looked them up, before nothing of them was needed, has read
 	l.reading.Unlock()
+	l.mu.Lock()
+	for _, s := range dead {
+		delete(l.mu.segments, s.number)
+	}
+	l.publishFiles()
+	l.mu.Unlock()
 	for _, s := range dead {
 		l.recycle(s)
 	}
 	return true
 }
 
-func (l *Log) takeDead(before uint32) (dead []*segment) {
+func (l *Log) findDead(before uint32) (dead []*segment) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mu.kept > 0 {
@@ -84,11 +90,7 @@ func (l *Log) takeDead(before uint32) (dead []*segment) {
 	for n, s := range l.mu.segments {
 		if s.sealed && s.live == 0 && !s.set && n < before {
 			dead = append(dead, s)
-			delete(l.mu.segments, n)
 		}
-	}
-	if len(dead) > 0 {
-		l.publishFiles()
 	}
 	return dead
 }
