@@ -178,6 +178,26 @@ func readTable(f vfs.File, b index.Body) ([]uint32, error) {
 	return parseTable(table, b.Size, b.Sum)
 }
 
+// tableBehind returns what the end of a file says of the body in it.
+func tableBehind(f vfs.File) (b index.Body, err error) {
+	size, err := f.Size()
+	if err != nil || size < bigTrailer {
+		return b, errors.Join(err, errors.New("file too short for a body"))
+	}
+	end := make([]byte, bigTrailer)
+	if _, err := f.ReadAt(end, size-bigTrailer); err != nil {
+		return b, err
+	}
+	b = index.Body{
+		File: true, Size: int64(binary.LittleEndian.Uint64(end[len(bigMagic):])), Sum: binary.LittleEndian.Uint32(end[16:]),
+	}
+	if b.Size < 0 || b.Size > index.MaxBody {
+		return b, fmt.Errorf("file of a body of %d bytes", b.Size)
+	}
+	_, err = readTable(f, b)
+	return b, err
+}
+
 // readAt reads like io.ReaderAt, but may return fewer bytes without an error.
 func (b *bigBody) readAt(p []byte, off int64) (int, error) {
 	if off >= b.size {

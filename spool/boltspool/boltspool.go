@@ -36,6 +36,8 @@ type Spool struct {
 	stage       stagePool
 	inbox       inbox
 	keeper      *keeper
+	counted     counters
+	leftOut     int // entries that Rebuild did not take up
 	changed     chan struct{}
 
 	closed  atomic.Bool
@@ -59,6 +61,7 @@ type Spool struct {
 		index     *index.Index
 		end       checkpoint.State   // what a checkpoint of index would say
 		damaged   map[spool.ID]error // entries that are set aside
+		lost      uint64             // records of the checkpoint that say nothing any more
 		regions   []error            // damage in the log, of which no entry is known
 		unsaid    []error            // damage that no Claim has reported
 		unwritten [][]byte           // damage that no checkpoint has
@@ -89,15 +92,7 @@ func Open(dir string, opts *Options) (*Spool, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Spool{
-		dir: dir, bigDir: filepath.Join(dir, "big"), opts: o, logger: o.Logger, fs: o.fs,
-		changed: make(chan struct{}, 1),
-	}
-	s.inbox.wake = make(chan struct{}, 1)
-	s.stage.max = o.StageMemory
-	s.bigDirs.durable = make(map[string]bool)
-	s.mu.index = index.New()
-	s.mu.damaged = make(map[spool.ID]error)
+	s := newSpool(dir, o)
 	if err := s.open(); err != nil {
 		s.closeFiles()
 		return nil, err
@@ -110,6 +105,19 @@ func Open(dir string, opts *Options) (*Spool, error) {
 		go s.keeper.loop()
 	}
 	return s, nil
+}
+
+func newSpool(dir string, o Options) *Spool {
+	s := &Spool{
+		dir: dir, bigDir: filepath.Join(dir, "big"), opts: o, logger: o.Logger, fs: o.fs,
+		changed: make(chan struct{}, 1),
+	}
+	s.inbox.wake = make(chan struct{}, 1)
+	s.stage.max = o.StageMemory
+	s.bigDirs.durable = make(map[string]bool)
+	s.mu.index = index.New()
+	s.mu.damaged = make(map[spool.ID]error)
+	return s
 }
 
 // Create begins to stage a body: up to about 1 MiB in memory as long as

@@ -8,6 +8,7 @@ import (
 
 	"github.com/deferredqueue/deferredqueue/spool"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/checkpoint"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/seglog"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 )
 
@@ -55,7 +56,7 @@ func (s *Spool) create() error {
 		}
 	}
 	s.id = spool.NewID()
-	if err := checkpoint.Create(s.fs, s.dir, checkpoint.State{Spool: s.id, Number: 1}); err != nil {
+	if err := checkpoint.Create(s.fs, s.dir, checkpoint.State{Spool: s.id, Place: seglog.Beginning, Number: 1}); err != nil {
 		return err
 	}
 	return vfs.WriteFile(s.fs, s.formatName(), []byte(formatText(s.id)))

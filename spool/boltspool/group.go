@@ -291,9 +291,21 @@ func (g *group) write() (start seglog.Place, err error) {
 		return 0, fmt.Errorf("sync of the log: %w", err)
 	}
 	g.appended = true
+	g.count()
 	end, _ := g.s.log.End()
 	g.s.marks.synced(end)
 	return start, nil
+}
+
+func (g *group) count() {
+	c := &g.s.counted
+	changes := len(g.moves)
+	for _, u := range g.units {
+		changes += len(u.changes)
+	}
+	c.groups.Add(1)
+	c.changes.Add(int64(changes))
+	c.written.Add(g.bytes)
 }
 
 // listBodies lists the bodies as the payload names them, and those that follow

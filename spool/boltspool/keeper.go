@@ -141,7 +141,7 @@ func (k *keeper) checkpoint() error {
 	s.publishing.Lock()
 	s.mu.Lock()
 	c := &checkpoint.Change{State: s.mu.end, Snap: s.mu.index.Snapshot(), Damage: s.mu.unwritten}
-	c.State.Entries = uint64(s.mu.index.Len())
+	c.State.Entries = uint64(s.mu.index.Len()) + s.mu.lost
 	s.mu.unwritten = nil
 	s.mu.Unlock()
 	s.publishing.Unlock()

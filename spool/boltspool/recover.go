@@ -78,11 +78,8 @@ func (s *Spool) openIndex() error {
 // load brings what the checkpoint says and what the log says beyond it into
 // memory. It changes nothing on disk.
 func (s *Spool) load(synced seglog.Place) (err error) {
-	s.log, err = seglog.Open(seglog.Options{
-		FS: s.fs, Dir: s.segDir(), Spool: s.id, Size: s.opts.SegmentSize, Log: s.logger, ReadOnly: s.opts.ReadOnly,
-	})
-	if err != nil {
-		return fmt.Errorf("boltspool: %w", err)
+	if s.log, err = s.openLog(s.opts.ReadOnly); err != nil {
+		return err
 	}
 	s.mu.index.Live = s.log.AddLive
 	bad, err := s.loadCheckpoint()
@@ -90,10 +87,21 @@ func (s *Spool) load(synced seglog.Place) (err error) {
 		return fmt.Errorf("boltspool: %s: %w; Rebuild makes it anew from the segments", s.dir, err)
 	}
 	start := seglog.Start{Place: s.mu.end.Place, Number: s.mu.end.Number, Synced: synced}
-	if err := s.replay(start); err != nil {
+	gone, err := s.replay(start)
+	if err != nil {
 		return fmt.Errorf("boltspool: %s: reading the log: %w", s.dir, err)
 	}
-	return s.heal(bad)
+	return s.heal(bad, gone)
+}
+
+func (s *Spool) openLog(readOnly bool) (*seglog.Log, error) {
+	log, err := seglog.Open(seglog.Options{
+		FS: s.fs, Dir: s.segDir(), Spool: s.id, Size: s.opts.SegmentSize, Log: s.logger, ReadOnly: readOnly,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("boltspool: %w", err)
+	}
+	return log, nil
 }
 
 func (s *Spool) segDir() string { return filepath.Join(s.dir, "seg") }

@@ -15,8 +15,14 @@ import (
 type replay struct {
 	x       *index.Index
 	opening spool.ID            // of the last interruptions that were counted
+	removed map[spool.ID]bool   // entries that were removed last
 	lost    map[spool.ID]damage // entries whose last record is damaged
 	regions []damage            // damage of which no entry is known
+
+	// find, if it is not nil, looks for a body that no group has brought: without
+	// one the entry is left out, and counted.
+	find    func(spool.ID) (index.Body, bool)
+	leftOut int
 }
 
 // A damage is what could not be read of the log.
@@ -26,16 +32,21 @@ type damage struct {
 }
 
 func newReplay(x *index.Index) *replay {
-	return &replay{x: x, lost: make(map[spool.ID]damage)}
+	return &replay{x: x, removed: make(map[spool.ID]bool), lost: make(map[spool.ID]damage)}
 }
 
-// replay applies what stands in the log behind the checkpoint.
-func (s *Spool) replay(start seglog.Start) error {
+// replay applies what stands in the log behind the checkpoint. It returns what
+// was removed there.
+func (s *Spool) replay(start seglog.Start) (removed map[spool.ID]bool, err error) {
 	r := newReplay(s.mu.index)
 	r.opening = s.mu.end.Opening
-	if err := s.log.Replay(start, r.apply, r.damaged); err != nil {
-		return err
+	if start.Place == 0 { // Rebuild
+		r.find = s.findFile
 	}
+	if err := s.log.Replay(start, r.apply, r.damaged); err != nil {
+		return nil, err
+	}
+	s.leftOut = r.leftOut
 	s.mu.end.Opening = r.opening
 	s.mu.end.Place, s.mu.end.Number = s.log.End()
 	for id, d := range r.lost {
@@ -44,7 +55,7 @@ func (s *Spool) replay(start seglog.Start) error {
 	for _, d := range r.regions {
 		s.addDamage(spool.ID{}, d)
 	}
-	return nil
+	return r.removed, nil
 }
 
 func (r *replay) damaged(d *seglog.Damage) error {
@@ -58,7 +69,7 @@ func (r *replay) apply(g seglog.Group) error {
 	if err = errors.Join(g.Err, err); err != nil && rest == 0 {
 		return r.damaged(&seglog.Damage{From: g.Place, To: g.Place, Err: err})
 	}
-	a := &application{x: r.x, place: g.Place, payload: g.Payload, brought: broughtBodies(g, bodies)}
+	a := &application{replay: r, place: g.Place, payload: g.Payload, brought: broughtBodies(g, bodies)}
 	for c, err := range record.Changes(g.Payload, rest) {
 		if err == nil {
 			err = a.change(c)
@@ -83,8 +94,12 @@ func (r *replay) done(c record.Change) {
 	switch c.Op {
 	case record.Counted:
 		r.opening = c.ID
-	case record.Put, record.Remove:
+	case record.Put:
 		delete(r.lost, c.ID)
+		delete(r.removed, c.ID)
+	case record.Remove:
+		delete(r.lost, c.ID)
+		r.removed[c.ID] = true
 	}
 }
 
@@ -107,7 +122,7 @@ func broughtBodies(g seglog.Group, list []record.Body) map[spool.ID]index.Body {
 
 // An application brings the changes of one group into an index.
 type application struct {
-	x       *index.Index
+	*replay
 	place   seglog.Place
 	payload []byte
 	brought map[spool.ID]index.Body
@@ -138,7 +153,15 @@ func (a *application) put(c record.Change) error {
 	}
 	ref, ok := a.x.FindBody(e.Body)
 	if !ok {
-		ref = a.x.AddBody(e.Body, a.brought[e.Body]) // lost, if it is not there
+		body, ok := a.brought[e.Body]
+		if !ok && a.find != nil {
+			if body, ok = a.find(e.Body); !ok {
+				a.leftOut++
+				a.x.Remove(e.ID)
+				return nil
+			}
+		}
+		ref = a.x.AddBody(e.Body, body) // lost, if it is not there
 	}
 	size := max(a.x.Body(ref).Size-e.Skip, 0) + int64(len(e.Header))
 	a.x.Put(&index.Item{

@@ -112,6 +112,26 @@ func (x *Index) loadBody(v *Saved) uint32 {
 	return n
 }
 
+// Saved returns what a Snapshot would say of an entry.
+func (x *Index) Saved(id spool.ID) (v Saved, ok bool) {
+	n, ok := x.find(id)
+	if !ok {
+		return v, false
+	}
+	return x.saved(n), true
+}
+
+// Adopt puts an entry that another index has Saved, for the next Snapshot.
+func (x *Index) Adopt(v *Saved) {
+	x.Load(v)
+	n, _ := x.find(v.ID)
+	x.slots.at(n).flags &^= stored
+	x.touch(n)
+}
+
+// Forget has the next Snapshot remove what earlier ones may have said of an ID.
+func (x *Index) Forget(id spool.ID) { x.gone = append(x.gone, id) }
+
 // A Visit is an entry as Each shows it.
 type Visit struct {
 	ID    spool.ID

@@ -85,9 +85,10 @@ type scratch struct {
 
 var errTooLong = errors.New("seglog: a group of 4 GiB or more")
 
-func segmentName(n uint32) string { return fmt.Sprintf("%016x.seg", n) }
+// SegmentName returns the name of the file of a segment.
+func SegmentName(n uint32) string { return fmt.Sprintf("%016x.seg", n) }
 
-func (l *Log) path(n uint32) string { return filepath.Join(l.Dir, segmentName(n)) }
+func (l *Log) path(n uint32) string { return filepath.Join(l.Dir, SegmentName(n)) }
 
 // FrameSize is what a body of that many bytes takes.
 func FrameSize(body int64) int64 { return frameHeader + body }

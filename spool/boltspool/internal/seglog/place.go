@@ -12,6 +12,9 @@ type Place uint64
 // MaxOffset bounds a segment.
 const MaxOffset = math.MaxUint32
 
+// Beginning is where the first group of a log stands.
+const Beginning = Place(1<<32 | segmentHeader)
+
 // At returns the Place at an offset of a segment.
 func At(segment uint32, off int64) Place { return Place(segment)<<32 | Place(uint32(off)) }
 
@@ -26,5 +29,5 @@ func (p Place) Plus(n int64) Place { return At(p.Segment(), p.Offset()+n) }
 
 // String returns the name of the segment and the offset.
 func (p Place) String() string {
-	return fmt.Sprintf("%s, byte %d", segmentName(p.Segment()), p.Offset())
+	return fmt.Sprintf("%s, byte %d", SegmentName(p.Segment()), p.Offset())
 }

@@ -27,7 +27,7 @@ func (l *Log) file(n uint32) (vfs.File, error) {
 	s := l.mu.segments[n]
 	l.mu.Unlock()
 	if s == nil {
-		return nil, fmt.Errorf("%s: %w", segmentName(n), os.ErrNotExist)
+		return nil, fmt.Errorf("%s: %w", SegmentName(n), os.ErrNotExist)
 	}
 	flag := os.O_RDWR // it may become a spare
 	if l.ReadOnly {

@@ -115,14 +115,14 @@ func (l *Log) recycle(s *segment) {
 	l.remove(name)
 }
 
-// parseSegmentName is the inverse of segmentName.
+// parseSegmentName is the inverse of SegmentName.
 func parseSegmentName(name string) (uint32, bool) {
 	digits, ok := strings.CutSuffix(name, ".seg")
 	if !ok || len(digits) != 16 {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(digits, 16, 32)
-	return uint32(n), err == nil && n > 0 && segmentName(uint32(n)) == name
+	return uint32(n), err == nil && n > 0 && SegmentName(uint32(n)) == name
 }
 
 // isSpare reports whether a file was allocated ahead by an earlier process.

@@ -11,7 +11,7 @@ import (
 
 // A Start is where a replay begins.
 type Start struct {
-	Place  Place  // of the first group that is not known yet; 0: the beginning of all that there is
+	Place  Place  // of the first group that is not known yet; 0: the beginning of all that there is, with gaps
 	Number uint64 // of that group
 	Synced Place  // what ends there or before was durable, even if no later group says so; 0: not known
 }
@@ -96,15 +96,15 @@ func (l *Log) list() (segments map[uint32]int64, spares []string, err error) {
 // none: it and what follows it are left out. Damage to what was durable is
 // reported, and the segment set aside.
 func (l *Log) Replay(start Start, apply func(Group) error, report func(*Damage) error) error {
-	w := &walk{l: l, start: start, number: start.Number, report: report}
+	w := &walk{l: l, start: start, off: segmentHeader, number: start.Number, gaps: start.Place == 0, report: report}
 	for n := range l.mu.segments {
 		if n >= start.Place.Segment() {
 			w.segments = append(w.segments, n)
 		}
 	}
 	slices.Sort(w.segments)
-	if err := w.begin(); err != nil {
-		return err
+	if len(w.segments) > 0 && w.segments[0] == start.Place.Segment() {
+		w.off = max(start.Place.Offset(), segmentHeader)
 	}
 	for {
 		g, err := w.next()

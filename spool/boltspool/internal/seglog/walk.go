@@ -16,6 +16,7 @@ type walk struct {
 	segments []uint32 // those that are left, the current one first
 	off      int64    // where the next group is expected
 	number   uint64   // that it should have; 0: any
+	gaps     bool     // whole segments may be gone between others
 	held     *found   // the last one, which no later one has confirmed yet
 	window   window
 }
@@ -28,42 +29,25 @@ type found struct {
 
 func (f *found) end() Place { return f.Place.Plus(int64(f.Total)) }
 
-// begin goes to the first group.
-func (w *walk) begin() error {
-	first := w.start.Place.Segment()
-	w.off = max(w.start.Place.Offset(), segmentHeader)
-	switch {
-	case len(w.segments) == 0:
-		return nil
-	case first == 0:
-		w.off = segmentHeader
-	case w.segments[0] != first: // it was deleted with nothing in it, or is lost
-		w.off = segmentHeader
-	}
-	return nil
-}
-
 // next returns the next group, nil if there is none.
 func (w *walk) next() (*found, error) {
 	if len(w.segments) == 0 {
 		return nil, nil
 	}
 	g, err := w.at(w.segments[0], w.off)
-	if err != nil {
-		return nil, err
+	if g == nil && err == nil && w.gaps { // a later segment says nothing about the end of this one
+		g, err = w.search(w.segments[:1])
 	}
-	if g == nil && len(w.segments) > 1 { // the segment ends here, if the next one goes on
-		if g, err = w.at(w.segments[1], segmentHeader); err != nil {
-			return nil, err
-		}
-		if g != nil {
+	if g == nil && err == nil && len(w.segments) > 1 { // the segment ends here, if the next one goes on
+		if g, err = w.at(w.segments[1], segmentHeader); g != nil {
 			w.closeSegment()
 		}
 	}
-	if g == nil {
-		if g, err = w.search(); err != nil || g == nil {
-			return nil, err
-		}
+	if g == nil && err == nil {
+		g, err = w.search(w.segments)
+	}
+	if g == nil || err != nil {
+		return nil, err
 	}
 	w.off = g.end().Offset()
 	w.number = g.Number + 1
@@ -84,7 +68,7 @@ func (w *walk) at(segment uint32, off int64) (*found, error) {
 		return nil, err
 	}
 	h, err := parseHeader(b, w.l.seed, segment, off)
-	if err != nil || h.Type != frameGroup || w.number != 0 && h.Number != w.number {
+	if err != nil || h.Type != frameGroup || h.Number != w.number && !(w.gaps && h.Number > w.number) {
 		return nil, nil
 	}
 	return w.payload(segment, off, h)
@@ -106,11 +90,12 @@ func (w *walk) payload(segment uint32, off int64, h header) (*found, error) {
 	return g, nil
 }
 
-// search looks for any group behind the place where one was expected. If there
-// is one, what lies between was durable once, and is damaged.
-func (w *walk) search() (*found, error) {
+// search looks for any group behind the place where one was expected, in some
+// segments from the current one on. If there is one, what lies between was durable
+// once, and is damaged.
+func (w *walk) search(segments []uint32) (*found, error) {
 	from := At(w.segments[0], w.off)
-	for i, n := range w.segments {
+	for i, n := range segments {
 		off := int64(segmentHeader)
 		if i == 0 {
 			off = w.off
@@ -128,11 +113,7 @@ func (w *walk) search() (*found, error) {
 		}
 		w.l.segment(from.Segment()).set = true
 		w.l.segment(n).set = true
-		lost := "groups are missing"
-		if w.number != 0 {
-			lost = fmt.Sprintf("%d groups cannot be read", g.Number-w.number)
-		}
-		return g, w.report(&Damage{From: from, To: g.Place, Err: errors.New(lost)})
+		return g, w.report(&Damage{From: from, To: g.Place, Err: fmt.Errorf("%d groups cannot be read", g.Number-w.number)})
 	}
 	return nil, nil
 }
@@ -233,7 +214,7 @@ type window struct {
 const windowSize = 256 << 10
 
 // read returns n bytes at an offset, fewer where the segment ends. They stay as
-// they are until the next read.
+// they are until the next read. What the disk does not give reads as zeros.
 func (w *window) read(l *Log, segment uint32, off int64, n int) ([]byte, error) {
 	if segment == w.segment && off >= w.off && off+int64(n) <= w.off+int64(len(w.b)) {
 		at := off - w.off
@@ -244,10 +225,36 @@ func (w *window) read(l *Log, segment uint32, off int64, n int) ([]byte, error) 
 		w.b = make([]byte, size)
 	}
 	w.segment, w.off, w.b = segment, off, w.b[:size]
-	got, err := l.ReadAt(w.b, At(segment, off))
-	w.b = w.b[:got]
-	if err == io.EOF || errors.Is(err, fs.ErrNotExist) {
-		err = nil
+	f, err := l.file(segment)
+	if errors.Is(err, fs.ErrNotExist) {
+		w.b = w.b[:0]
+		return nil, nil
 	}
-	return w.b[:min(n, got)], err
+	if err != nil {
+		w.b = w.b[:0]
+		return nil, err
+	}
+	got, err := f.ReadAt(w.b, off)
+	if err != nil && err != io.EOF {
+		got = readAround(f, w.b, off)
+	}
+	w.b = w.b[:got]
+	return w.b[:min(n, got)], nil
+}
+
+// readAround reads what can be read, a page at a time, up to the end of the file.
+func readAround(f io.ReaderAt, b []byte, off int64) (n int) {
+	const page = 4 << 10
+	for n < len(b) {
+		part := b[n:min(len(b), n+page)]
+		got, err := f.ReadAt(part, off+int64(n))
+		if err == io.EOF {
+			return n + got
+		}
+		if err != nil {
+			clear(part[got:])
+		}
+		n += len(part)
+	}
+	return n
 }

@@ -1,0 +1,71 @@
+package boltspool
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/checkpoint"
+)
+
+// A RebuildResult says what Rebuild found.
+type RebuildResult struct {
+	Entries int // that are in the new index
+	LeftOut int // whose bodies are gone, most likely since they had ended
+	Damaged int // parts of the log that cannot be read; Scan reports them
+}
+
+// Rebuild makes the index of a spool anew from its log, when Open says that it is
+// damaged. Nobody may have the spool open. The old index stays beside the new one
+// under a name of its own. It reads all segments, but of bodies only where they
+// stand.
+//
+// Nothing is lost by it. But some messages that had ended may come back: what
+// said so may have been in a segment that was taken away since, while what said
+// that they came has not. Their IDs, and what became of them, are in the records.
+func Rebuild(dir string, opts *Options) (result RebuildResult, err error) {
+	o, err := opts.withDefaults()
+	if err != nil {
+		return result, err
+	}
+	if o.ReadOnly {
+		return result, errors.New("boltspool: Rebuild with Options.ReadOnly: it writes an index")
+	}
+	if err := setIndexAside(newSpool(dir, o)); err != nil {
+		return result, err
+	}
+	s, err := Open(dir, opts) // which reads all of the log
+	if err != nil {
+		return result, err
+	}
+	s.mu.Lock()
+	result = RebuildResult{
+		Entries: s.mu.index.Len() + len(s.mu.damaged), LeftOut: s.leftOut, Damaged: len(s.mu.regions) + len(s.mu.damaged),
+	}
+	s.mu.Unlock()
+	return result, s.Close()
+}
+
+// setIndexAside puts an empty index in the place of the one that is there.
+func setIndexAside(s *Spool) (err error) {
+	if s.lock, err = lockDir(s.dir, false, s.opts.LockTimeout); err != nil {
+		return err
+	}
+	defer s.closeFiles()
+	if _, err := s.fs.ReadDir(s.segDir()); err != nil {
+		return fmt.Errorf("boltspool: %s is not a spool: %w", s.dir, err)
+	}
+	if err := s.initialize(); err != nil {
+		return err
+	}
+	name := filepath.Join(s.dir, checkpoint.Name)
+	err = s.fs.Rename(name, name+time.Now().UTC().Format(".20060102T150405.000000000"))
+	if err != nil && !isMissing(err) {
+		return fmt.Errorf("boltspool: %w", err)
+	}
+	if err := checkpoint.Create(s.fs, s.dir, checkpoint.State{Spool: s.id}); err != nil {
+		return fmt.Errorf("boltspool: %s: %w", s.dir, err)
+	}
+	return nil
+}
