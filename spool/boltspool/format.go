@@ -56,7 +56,7 @@ func (s *Spool) create() error {
 		}
 	}
 	s.id = spool.NewID()
-	if err := checkpoint.Create(s.fs, s.dir, checkpoint.State{Spool: s.id, Place: seglog.Beginning, Number: 1}); err != nil {
+	if err := s.opts.index.create(s.fs, s.dir, checkpoint.State{Spool: s.id, Place: seglog.Beginning, Number: 1}); err != nil {
 		return err
 	}
 	return vfs.WriteFile(s.fs, s.formatName(), []byte(formatText(s.id)))

@@ -23,7 +23,7 @@ const (
 // and makes the next ones ready. Nobody waits for it.
 type keeper struct {
 	s    *Spool
-	file *checkpoint.File
+	file indexFile
 	wake chan struct{} // holds one hint
 	stop chan struct{}
 	done chan struct{}
@@ -36,7 +36,7 @@ type keeper struct {
 	tried map[uint32]int64 // how much of a segment was needed when collect had tried it
 }
 
-func newKeeper(s *Spool, file *checkpoint.File) *keeper {
+func newKeeper(s *Spool, file indexFile) *keeper {
 	return &keeper{
 		s: s, file: file,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}), command: make(chan func()),
@@ -67,6 +67,9 @@ func (k *keeper) look() {
 }
 
 func (k *keeper) hint() {
+	if k.s.opts.manual {
+		return
+	}
 	select {
 	case k.wake <- struct{}{}:
 	default:

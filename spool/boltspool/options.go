@@ -74,8 +74,12 @@ type Options struct {
 	// spool.ErrFull, spool.ErrNoInodes, spool.ErrQuota and spool.ErrFailed. Defaults to slog.Default().
 	Logger *slog.Logger
 
-	fs          vfs.FS // what tests put in the place of the operating system
-	segmentSize int64  // what tests put in the place of SegmentSize, however small
+	// What tests put in the place of the operating system, of bbolt, and of
+	// SegmentSize, however small.
+	fs          vfs.FS
+	index       indexStore
+	segmentSize int64
+	manual      bool // the keeper does nothing by itself
 }
 
 // withDefaults returns a complete copy of o, or says what is wrong with it.
@@ -105,6 +109,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.fs == nil {
 		c.fs = vfs.OS{}
+	}
+	if c.index == nil {
+		c.index = boltIndex{}
 	}
 	return c, nil
 }

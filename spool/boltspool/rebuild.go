@@ -64,7 +64,7 @@ func setIndexAside(s *Spool) (err error) {
 	if err != nil && !isMissing(err) {
 		return fmt.Errorf("boltspool: %w", err)
 	}
-	if err := checkpoint.Create(s.fs, s.dir, checkpoint.State{Spool: s.id}); err != nil {
+	if err := s.opts.index.create(s.fs, s.dir, checkpoint.State{Spool: s.id}); err != nil {
 		return fmt.Errorf("boltspool: %s: %w", s.dir, err)
 	}
 	return nil

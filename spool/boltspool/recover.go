@@ -53,11 +53,11 @@ func (s *Spool) marksName() string { return filepath.Join(s.dir, "running") }
 // it.
 func (s *Spool) openIndex() error {
 	if !s.opts.ReadOnly {
-		if err := checkpoint.Compact(s.fs, s.dir); err != nil && !errors.Is(err, checkpoint.ErrDamaged) {
+		if err := s.opts.index.compact(s.fs, s.dir); err != nil && !errors.Is(err, checkpoint.ErrDamaged) {
 			s.logger.Warn("boltspool: the index is not compacted", "dir", s.dir, "error", err)
 		}
 	}
-	file, err := checkpoint.Open(s.fs, s.dir, s.opts.ReadOnly, s.opts.LockTimeout)
+	file, err := s.opts.index.open(s.fs, s.dir, s.opts.ReadOnly, s.opts.LockTimeout)
 	if err == nil {
 		s.keeper = newKeeper(s, file)
 		s.mu.end, err = file.State()

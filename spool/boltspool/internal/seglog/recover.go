@@ -152,19 +152,24 @@ func (l *Log) Resume() error {
 	}
 	s.sealed = false
 	l.capacity = s.capacity
-	if clean, err := l.zeroBehind(f, l.off); clean || err != nil {
+	clean, err := l.zeroBehind(f, l.off)
+	if err != nil {
 		return err
 	}
-	l.capacity = l.off
-	if err := f.Truncate(l.off); err != nil {
-		return err
+	if !clean {
+		l.capacity = l.off
+		if err := f.Truncate(l.off); err != nil {
+			return err
+		}
 	}
+	// The last group may be one whose sync the process did not live to see. It
+	// counts from here on.
 	return f.Sync()
 }
 
 // zeroBehind reports whether nothing was ever written behind off.
 func (l *Log) zeroBehind(f vfs.File, off int64) (bool, error) {
-	b := make([]byte, 1<<20)
+	b := make([]byte, windowSize)
 	for {
 		n, err := f.ReadAt(b, off)
 		if len(bytes.TrimLeft(b[:n], "\x00")) > 0 {

@@ -120,7 +120,7 @@ func (w *walk) search(segments []uint32) (*found, error) {
 
 // searchSegment looks for a later group at any offset.
 func (w *walk) searchSegment(n uint32, off int64) (*found, error) {
-	const step = 1 << 20
+	const step = windowSize
 	for {
 		b, err := w.window.read(w.l, n, off, step)
 		if err != nil || len(b) < frameHeader {
@@ -211,7 +211,7 @@ type window struct {
 	b       []byte
 }
 
-const windowSize = 256 << 10
+const windowSize = 64 << 10
 
 // read returns n bytes at an offset, fewer where the segment ends. They stay as
 // they are until the next read. What the disk does not give reads as zeros.
