@@ -189,9 +189,6 @@ func (k *keeper) close() error {
 	if s.failed() != nil {
 		return nil
 	}
-	if err := s.log.Finish(); err != nil {
-		return fmt.Errorf("boltspool: %s: %w", s.dir, err)
-	}
 	s.mu.Lock()
 	changed := s.mu.index.Dirty() > 0 || len(s.mu.unwritten) > 0 || s.mu.end.Place != k.place()
 	s.mu.Unlock()

@@ -195,10 +195,6 @@ func (l *Log) wipe() error {
 	return nil
 }
 
-// Finish leaves the log so that nothing is behind its end that a reader could take
-// for a group.
-func (l *Log) Finish() error { return l.wipe() }
-
 // AddLive says that some bytes at a place are needed, or, if they are less than
 // 0, that they no longer are.
 func (l *Log) AddLive(p Place, bytes int64) {

@@ -101,10 +101,7 @@ func (l *Log) begin(n uint32) (*segment, error) {
 		}
 		return nil, err
 	}
-	if err = s.f.Sync(); err == nil {
-		err = l.FS.SyncDir(l.Dir)
-	}
-	if err != nil {
+	if err := l.FS.SyncDir(l.Dir); err != nil { // the file itself is synced with its first group
 		s.f.Close()
 		return nil, err
 	}

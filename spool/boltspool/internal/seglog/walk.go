@@ -246,7 +246,7 @@ func (w *window) read(l *Log, segment uint32, off int64, n int) ([]byte, error) 
 func readAround(f io.ReaderAt, b []byte, off int64) (n int) {
 	const page = 4 << 10
 	for n < len(b) {
-		part := b[n:min(len(b), n+page)]
+		part := b[n:min(len(b), n+page-int((off+int64(n))%page))]
 		got, err := f.ReadAt(part, off+int64(n))
 		if err == io.EOF {
 			return n + got
