@@ -44,8 +44,8 @@ type Log struct {
 	// until they have read there.
 	reading sync.RWMutex
 
-	work  atomic.Bool                         // a segment is to be looked at
-	files atomic.Pointer[map[uint32]vfs.File] // that are open, of mu.segments; replaced when it changes
+	work  atomic.Bool                          // a segment is to be looked at
+	files atomic.Pointer[map[uint32]*openFile] // of mu.segments; replaced when it changes
 
 	mu struct {
 		sync.Mutex
@@ -61,9 +61,9 @@ type Log struct {
 // A segment is one file of the log.
 type segment struct {
 	number   uint32
-	f        vfs.File // nil until it is read
-	live     int64    // bytes in it that somebody needs
-	end      int64    // where its groups end; of a sealed one found at open, the size of the file
+	f        *openFile // nil unless it is open
+	live     int64     // bytes in it that somebody needs
+	end      int64     // where its groups end; of a sealed one found at open, the size of the file
 	capacity int64
 	sealed   bool
 	noted    bool // that it is sparse
@@ -228,7 +228,7 @@ func (l *Log) segment(n uint32) *segment {
 
 // publishFiles lets readers know which files are open. The caller holds mu.
 func (l *Log) publishFiles() {
-	files := make(map[uint32]vfs.File, len(l.mu.segments))
+	files := make(map[uint32]*openFile, maxOpen)
 	for n, s := range l.mu.segments {
 		if s.f != nil {
 			files[n] = s.f

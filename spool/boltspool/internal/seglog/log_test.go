@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -487,6 +488,33 @@ func TestUnreadable(t *testing.T) {
 	if len(got) < whole || len(r.damage) == 0 {
 		t.Errorf("got %d groups, damage %v, want the %d that can be read", len(got), r.damage, whole)
 	}
+}
+
+// TestManyOpen reads more segments than are kept open, from several sides.
+func TestManyOpen(t *testing.T) {
+	r := newTester(t, newFS(1))
+	r.size = 1000
+	r.open()
+	for len(r.groups) < maxOpen+200 {
+		r.append(written{payload: make([]byte, 900)})
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for _, i := range rand.Perm(len(r.groups)) {
+				done := r.l.Reading()
+				if _, err := r.l.ReadAt(make([]byte, 900), PayloadPlace(r.groups[i].place, 0)); err != nil {
+					t.Error(err)
+				}
+				done()
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(*r.l.files.Load()); n > maxOpen+4 {
+		t.Errorf("%d files are open", n)
+	}
+	r.append(written{payload: make([]byte, 10)})
 }
 
 func TestReadAtEnd(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
@@ -17,10 +18,34 @@ func (l *Log) Reading() (done func()) {
 	return l.reading.RUnlock
 }
 
-// file returns the open file of a segment. The caller is Reading, or looks after
-// the files.
-func (l *Log) file(n uint32) (vfs.File, error) {
-	if f := (*l.files.Load())[n]; f != nil {
+// maxOpen is how many segments are kept open, unless more are read at a time.
+const maxOpen = 256
+
+// An openFile is a file that is closed only while nobody uses it.
+type openFile struct {
+	vfs.File
+	users atomic.Int32 // -1: it is closed
+}
+
+// use reports whether the file is open. It stays so until release.
+func (f *openFile) use() bool {
+	for {
+		n := f.users.Load()
+		if n < 0 {
+			return false
+		}
+		if f.users.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (f *openFile) release() { f.users.Add(-1) }
+
+// file returns the file of a segment, in use. The caller is Reading, or looks
+// after the files.
+func (l *Log) file(n uint32) (*openFile, error) {
+	if f := (*l.files.Load())[n]; f != nil && f.use() {
 		return f, nil
 	}
 	l.mu.Lock()
@@ -39,13 +64,38 @@ func (l *Log) file(n uint32) (vfs.File, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s.f != nil { // another was faster
+	if s.f != nil && s.f.use() { // another was faster
 		f.Close()
 		return s.f, nil
 	}
-	s.f = f
+	s.f = &openFile{File: f}
+	s.f.use()
+	l.closeSome()
 	l.publishFiles()
-	return f, nil
+	return s.f, nil
+}
+
+// closeSome closes files that nobody uses, if many are open. The caller holds mu.
+func (l *Log) closeSome() {
+	open := 0
+	for _, s := range l.mu.segments {
+		if s.f != nil {
+			open++
+		}
+	}
+	if open <= maxOpen {
+		return
+	}
+	for _, s := range l.mu.segments {
+		if s.f == nil || !s.sealed || !s.f.users.CompareAndSwap(0, -1) {
+			continue
+		}
+		s.f.Close()
+		s.f = nil
+		if open--; open <= maxOpen/2 {
+			return
+		}
+	}
 }
 
 // ReadAt reads what stands at a place. Like io.ReaderAt it answers io.EOF where
@@ -55,6 +105,7 @@ func (l *Log) ReadAt(b []byte, p Place) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	defer f.release()
 	return f.ReadAt(b, p.Offset())
 }
 

@@ -105,7 +105,7 @@ func (l *Log) recycle(s *segment) {
 	if s.f != nil && want && l.fits(s.capacity) {
 		to := l.spareName()
 		if err := l.FS.Rename(name, to); err == nil {
-			l.putSpare(&spare{to, s.f, s.capacity})
+			l.putSpare(&spare{to, s.f.File, s.capacity})
 			return
 		}
 	}

@@ -150,6 +150,7 @@ func (l *Log) Resume() error {
 	if err != nil {
 		return err
 	}
+	defer f.release()
 	s.sealed = false
 	l.capacity = s.capacity
 	clean, err := l.zeroBehind(f, l.off)

@@ -53,11 +53,12 @@ func (l *Log) rotate() error {
 		s.live = old.live
 	}
 	l.mu.segments[n] = s
-	l.publishFiles()
 	if l.cur != nil {
 		l.cur.sealed, l.cur.capacity = true, l.capacity
 		l.work.Store(true)
 	}
+	l.closeSome()
+	l.publishFiles()
 	l.cur, l.off, l.capacity = s, segmentHeader, s.capacity
 	return nil
 }
@@ -80,16 +81,18 @@ func (l *Log) trim() {
 func (l *Log) begin(n uint32) (*segment, error) {
 	name := l.path(n)
 	s := &segment{number: n, end: segmentHeader, capacity: segmentHeader}
+	var f vfs.File
 	var err error
 	if sp := l.takeSpare(); sp != nil {
-		s.f, s.capacity = sp.f, sp.capacity
+		f, s.capacity = sp.f, sp.capacity
 		err = vfs.WriteError(l.FS.Rename(sp.name, name))
 	} else {
-		s.f, err = l.FS.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+		f, err = l.FS.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 		if err != nil {
 			return nil, vfs.OpenError(err)
 		}
 	}
+	s.f = &openFile{File: f}
 	if err == nil {
 		_, err = s.f.WriteAt(appendSegmentHeader(nil, l.Spool, n), 0)
 		err = vfs.WriteError(err)

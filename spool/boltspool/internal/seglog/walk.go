@@ -234,6 +234,7 @@ func (w *window) read(l *Log, segment uint32, off int64, n int) ([]byte, error) 
 		w.b = w.b[:0]
 		return nil, err
 	}
+	defer f.release()
 	got, err := f.ReadAt(w.b, off)
 	if err != nil && err != io.EOF {
 		got = readAround(f, w.b, off)
