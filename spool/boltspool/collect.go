@@ -39,22 +39,24 @@ type movedRecord struct {
 	at, length int
 }
 
-// collect moves what is left in segments of which hardly anything is needed, so
-// that they can be taken away.
-func (k *keeper) collect() error {
-	for !k.stopping() {
-		segments := k.sparse()
-		if len(segments) == 0 {
-			return nil
-		}
-		found := k.find(segments)
-		if err := k.move(found); err != nil {
-			return err
-		}
-		k.s.log.Reclaim(k.place().Segment())
+// collect moves what is left in some segments of which hardly anything is needed,
+// so that they can be taken away. It reports whether there is more to be moved.
+func (k *keeper) collect() (more bool, err error) {
+	segments := k.sparse()
+	if len(segments) == 0 {
+		return false, nil
 	}
-	return nil
+	found := k.find(segments)
+	err = k.move(found)
+	if len(found.bodies)+len(found.records) > 0 { // it was interrupted
+		k.tried = nil
+	}
+	k.s.log.Reclaim(k.place().Segment())
+	return err == nil && !k.stopping(), err
 }
+
+// interrupted reports whether there is something more urgent than to move.
+func (k *keeper) interrupted() bool { return k.stopping() || k.due() }
 
 func (k *keeper) stopping() bool {
 	select {
@@ -137,7 +139,7 @@ func (k *keeper) find(segments map[uint32]bool) *findings {
 
 // move moves what was found. What changes meanwhile, or is damaged, stays.
 func (k *keeper) move(f *findings) error {
-	for len(f.bodies) > 0 && !k.stopping() {
+	for len(f.bodies) > 0 && !k.interrupted() {
 		var moves []*move
 		for bytes := 0; len(f.bodies) > 0 && bytes < moveBytes; f.bodies = f.bodies[1:] {
 			if m := k.readBody(f.bodies[0]); m != nil {
@@ -150,7 +152,7 @@ func (k *keeper) move(f *findings) error {
 		}
 	}
 	r := k.s.newReader()
-	for len(f.records) > 0 && !k.stopping() {
+	for len(f.records) > 0 && !k.interrupted() {
 		some := f.records[:min(len(f.records), moveRecords)]
 		f.records = f.records[len(some):]
 		if err := k.submit(k.readRecords(r, some)); err != nil {

@@ -3,6 +3,7 @@ package boltspool
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 const (
 	// maxDirty is how many changed entries a checkpoint is written for at the latest.
 	maxDirty = 64 << 10
+	// maxBehind is how many there may be before the committer waits for one that is
+	// being written.
+	maxBehind = 8 * maxDirty
 	// keeperRest is how long the keeper rests after something that it could not do.
 	keeperRest = time.Second
 )
@@ -32,6 +36,8 @@ type keeper struct {
 	writes  atomic.Int64  // checkpoints
 	moved   atomic.Int64  // bytes that collect has moved
 	command chan func()   // what others want done in between
+
+	writing sync.Mutex // held while a checkpoint is written
 
 	tried map[uint32]int64 // how much of a segment was needed when collect had tried it
 }
@@ -61,8 +67,13 @@ func (k *keeper) place() seglog.Place { return seglog.Place(k.saved.Load()) }
 // look wakes the keeper if there is something to do. The committer calls it after
 // each group.
 func (k *keeper) look() {
-	if k.due() || k.s.log.Work() {
+	dirty, due := k.behind()
+	if due || k.s.log.Work() {
 		k.hint()
+	}
+	if dirty > maxBehind { // what is in memory for the next checkpoint stays bounded
+		k.writing.Lock()
+		k.writing.Unlock()
 	}
 }
 
@@ -78,10 +89,18 @@ func (k *keeper) hint() {
 
 // due reports whether it is time for a checkpoint.
 func (k *keeper) due() bool {
+	_, due := k.behind()
+	return due
+}
+
+// behind returns how many entries have changed since the last checkpoint, and
+// whether the next is due.
+func (k *keeper) behind() (dirty int, due bool) {
 	s := k.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.mu.index.Dirty() >= maxDirty || s.mu.end.Place.Segment() > k.place().Segment()
+	dirty = s.mu.index.Dirty()
+	return dirty, dirty >= maxDirty || s.mu.end.Place.Segment() > k.place().Segment()
 }
 
 func (k *keeper) loop() {
@@ -121,9 +140,11 @@ func (k *keeper) work() error {
 	if k.due() {
 		err = k.checkpoint()
 	}
-	if err == nil {
+	for more := true; err == nil && more; {
 		k.s.log.Reclaim(k.place().Segment())
-		err = k.collect()
+		if more, err = k.collect(); err == nil && k.due() {
+			err = k.checkpoint()
+		}
 	}
 	if err == nil {
 		err = k.s.log.Prepare()
@@ -140,6 +161,8 @@ func (k *keeper) work() error {
 
 // checkpoint writes what has changed since the last one.
 func (k *keeper) checkpoint() error {
+	k.writing.Lock()
+	defer k.writing.Unlock()
 	s := k.s
 	s.publishing.Lock()
 	s.mu.Lock()
