@@ -40,6 +40,8 @@ type Log struct {
 	stale    bool     // what an Append that failed has left stands at off
 	scratch  scratch
 
+	unproven struct{ from, to Place } // the last group that Replay found, if it may not be durable
+
 	// reading is held by readers from the moment at which they look a Place up
 	// until they have read there.
 	reading sync.RWMutex

@@ -130,6 +130,9 @@ func (l *Log) Replay(start Start, apply func(Group) error, report func(*Damage) 
 func (l *Log) Resume() error {
 	l.adoptSpares(l.mu.found)
 	l.mu.found = nil
+	if err := l.confirm(); err != nil {
+		return err
+	}
 	if l.cur != nil && l.cur.set { // nothing is written to a segment that is damaged
 		l.cur = nil
 	}
@@ -163,8 +166,33 @@ func (l *Log) Resume() error {
 			return err
 		}
 	}
-	// The last group may be one whose sync the process did not live to see. It
-	// counts from here on.
+	return f.Sync()
+}
+
+// confirm makes the last group durable if nothing says that it is: the process
+// may not have lived to see its sync, or the sync has failed. After a failed one
+// Linux takes what it could not write for written, and the next sync succeeds: so
+// the group is written again. It counts from here on.
+func (l *Log) confirm() error {
+	at, end := l.unproven.from, l.unproven.to
+	if at == end {
+		return nil
+	}
+	f, err := l.file(at.Segment())
+	if err != nil {
+		return err
+	}
+	defer f.release()
+	const part = 1 << 20
+	for b := make([]byte, min(end-at, part)); at < end; at = at.Plus(int64(len(b))) {
+		b = b[:min(int(end-at), len(b))]
+		if _, err := f.ReadAt(b, at.Offset()); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(b, at.Offset()); err != nil {
+			return err
+		}
+	}
 	return f.Sync()
 }
 

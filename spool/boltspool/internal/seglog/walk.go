@@ -153,7 +153,9 @@ func (w *walk) end(apply func(Group) error) error {
 			if err != nil && !errors.Is(err, errTorn) {
 				return err
 			}
-			whole = err == nil
+			if whole = err == nil; whole {
+				w.l.unproven.from, w.l.unproven.to = g.Place, g.end()
+			}
 		}
 		if whole {
 			if err := apply(g.Group); err != nil {

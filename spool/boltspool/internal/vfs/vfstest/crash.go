@@ -166,10 +166,12 @@ const (
 )
 
 // A block is what a block of a file was at its last sync, nil for zeros, and the
-// versions that it had since.
+// versions that it had since. If it is clean, no sync makes them durable before it
+// is written again.
 type block struct {
 	durable  []byte
 	versions [][]byte
+	clean    bool
 }
 
 func (b *block) current() []byte {
@@ -180,7 +182,13 @@ func (b *block) current() []byte {
 }
 
 func (b *block) sync() {
-	b.durable, b.versions = b.current(), nil
+	if !b.clean {
+		b.durable, b.versions = b.current(), nil
+	}
+}
+
+func (b *block) write(version []byte) {
+	b.versions, b.clean = append(b.versions, version), false
 }
 
 // after returns one of the versions, or one torn between two.
@@ -227,11 +235,19 @@ func (n *node) fileAfter(rng *rand.Rand) *node {
 
 func (n *node) syncFile() {
 	for at, b := range n.blocks {
-		if b.sync(); b.durable == nil {
+		if b.sync(); b.durable == nil && b.versions == nil {
 			delete(n.blocks, at)
 		}
 	}
 	n.sizes = []int64{n.size()}
+}
+
+// failSync is a sync that fails as on Linux: what was to be written counts as
+// clean, is read as it is until the power is cut, and the next sync succeeds.
+func (n *node) failSync() {
+	for _, b := range n.blocks {
+		b.clean = len(b.versions) > 0
+	}
 }
 
 func (n *node) write(p []byte, off int64) {
@@ -249,7 +265,7 @@ func (n *node) write(p []byte, off int64) {
 		version := make([]byte, blockSize)
 		copy(version, b.current())
 		copy(version[within:], p[:k])
-		b.versions = append(b.versions, version)
+		b.write(version)
 		p, off = p[k:], off+int64(k)
 	}
 }
@@ -259,7 +275,7 @@ func (n *node) truncate(size int64) {
 		if start := at * blockSize; start+blockSize > size && b.current() != nil {
 			version := make([]byte, blockSize)
 			copy(version, b.current()[:max(0, size-start)])
-			b.versions = append(b.versions, version)
+			b.write(version)
 		}
 	}
 	n.setSize(size)

@@ -91,6 +91,13 @@ func (f *crashFile) Sync() error {
 
 func (f *crashFile) Datasync() error { return f.Sync() }
 
+// FailSync is what becomes of the file when a sync of it fails.
+func (f *crashFile) FailSync() {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	f.n.failSync()
+}
+
 func (f *crashFile) Close() error { return nil }
 
 // A dirEntry is what ReadDir says of a node. It is its own fs.FileInfo.

@@ -200,13 +200,22 @@ func (f *faultFile) Allocate(size int64) error {
 
 func (f *faultFile) Sync() error {
 	if err := f.fs.op("sync", f.name); err != nil {
+		f.failSync()
 		return err
 	}
 	return f.File.Sync()
 }
 
+// failSync tells a file that can forget that a sync of it has failed.
+func (f *faultFile) failSync() {
+	if forgetful, ok := f.File.(interface{ FailSync() }); ok {
+		forgetful.FailSync()
+	}
+}
+
 func (f *faultFile) Datasync() error {
 	if err := f.fs.op("datasync", f.name); err != nil {
+		f.failSync()
 		return err
 	}
 	if err := f.File.Datasync(); err != nil {
