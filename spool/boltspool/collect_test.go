@@ -11,6 +11,8 @@ import (
 
 	"github.com/deferredqueue/deferredqueue/spool"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/seglog"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs/vfstest"
 )
 
 // work lets the keeper do all that it has to, a checkpoint included.
@@ -290,6 +292,27 @@ func TestCollectMeanwhile(t *testing.T) {
 	s.check(t)
 	abandon(s.Spool)
 	s.Spool = openTest(t, s.dir, &Options{segmentSize: 64 << 10})
+	s.check(t)
+}
+
+// TestCollectRefused: where nothing can be allocated ahead, nothing is moved into
+// the reserve. That ends by itself, and so does the rest of the keeper.
+func TestCollectRefused(t *testing.T) {
+	fsys := vfstest.NewFault(vfs.OS{})
+	s := newSparse(t, &Options{fs: flatFS{fsys}})
+	fsys.SetFree(1)
+	awaitHealth(t, s.Spool, spool.ErrFull)
+	var err error
+	s.keeper.run(func() { err = errors.Join(s.keeper.checkpoint(), s.keeper.work()) })
+	if !errors.Is(err, spool.ErrFull) || s.Stats().Moved == 0 {
+		t.Errorf("moving into the reserve: %v, want ErrFull", err)
+	}
+	if err := s.failed(); err != nil {
+		t.Errorf("the spool has failed: %v", err)
+	}
+	fsys.SetFree(0)
+	awaitHealth(t, s.Spool, nil)
+	work(t, s.Spool)
 	s.check(t)
 }
 

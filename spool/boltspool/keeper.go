@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/deferredqueue/deferredqueue/spool"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/checkpoint"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/seglog"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
@@ -151,7 +152,7 @@ func (k *keeper) work() error {
 	}
 	switch {
 	case err == nil:
-	case errors.Is(err, vfs.ErrNoSpace), errors.Is(err, vfs.ErrTooMany):
+	case errors.Is(err, vfs.ErrNoSpace), errors.Is(err, vfs.ErrTooMany), errors.Is(err, spool.ErrFull): // the last is the committer's
 		k.s.logger.Debug("boltspool: the files of the spool are left as they are for the moment", "dir", k.s.dir, "error", err)
 	default:
 		k.s.fail(err)

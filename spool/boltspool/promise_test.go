@@ -37,6 +37,22 @@ func TestProbeFails(t *testing.T) {
 	}
 }
 
+// TestProbeTooMany: that no file can be opened while a full spool looks for room
+// says nothing about the disk. It looks again.
+func TestProbeTooMany(t *testing.T) {
+	fsys := vfstest.NewFault(vfs.OS{})
+	s := newTest(t, &Options{fs: fsys})
+	fsys.SetFree(1)
+	s.setShort(shortBytes, true)
+	fsys.ArmKind("create", syscall.EMFILE) // of the first segment, which the next look makes
+	fsys.SetFree(0)
+	awaitHealth(t, s, nil)
+	if fsys.Fired() == "" {
+		t.Error("the spool has looked for room and opened no file")
+	}
+	storeOne(t, s, noise(100))
+}
+
 // A slowDirFS lets the syncs of one directory wait.
 type slowDirFS struct {
 	vfs.FS

@@ -166,7 +166,7 @@ func (s *Spool) probeSpace() {
 	switch err := s.log.Secure(maxSegmentBody, s.logKeep()); {
 	case err == nil:
 		s.setShort(shortBytes, false)
-	case !errors.Is(err, vfs.ErrNoSpace):
+	case !errors.Is(err, vfs.ErrNoSpace) && !errors.Is(err, vfs.ErrTooMany):
 		s.fail(err) // a sync among them cannot be tried again
 	}
 }
