@@ -136,13 +136,14 @@ func (m *marks) write(place int, id spool.ID) {
 	}
 }
 
-// clear ends all marks for good.
+// clear ends all marks for good. How much of the log is durable stays: no checkpoint
+// may say it.
 func (m *marks) clear() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.mu.ended = true
 	clear(m.mu.slots)
-	return m.f.Truncate(0)
+	return m.f.Truncate(int64(firstMark * markSize))
 }
 
 // Started marks entries whose handlers are about to run, with one small write

@@ -30,7 +30,7 @@ func (s *Spool) open() (err error) {
 	}
 	left, err := readMarks(s.fs, s.marksName())
 	if err != nil {
-		return fmt.Errorf("boltspool: %w", err)
+		s.logger.Warn("boltspool: the file of the marks cannot be read, as after a power cut: no interruption is counted", "dir", s.dir, "error", err)
 	}
 	if err := s.openIndex(); err != nil {
 		return err
@@ -151,6 +151,9 @@ func (s *Spool) resume(left leftover) error {
 	var err error
 	if s.marks, err = newMarks(s.fs, s.marksName(), s.logger); err != nil {
 		return err
+	}
+	if end := s.mu.end.Place; end.Offset() > seglog.Beginning.Offset() { // behind a group
+		s.marks.synced(end)
 	}
 	if err := s.keeper.begin(); err != nil {
 		return err
