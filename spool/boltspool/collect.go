@@ -153,9 +153,9 @@ func (k *keeper) move(f *findings) error {
 	}
 	r := k.s.newReader()
 	for len(f.records) > 0 && !k.interrupted() {
-		some := f.records[:min(len(f.records), moveRecords)]
-		f.records = f.records[len(some):]
-		if err := k.submit(k.readRecords(r, some)); err != nil {
+		moves, n := k.readRecords(r, f.records)
+		f.records = f.records[n:]
+		if err := k.submit(moves); err != nil {
 			return err
 		}
 	}
@@ -179,15 +179,18 @@ func (k *keeper) readBody(f *foundBody) *move {
 	return m
 }
 
-// readRecords reads records that are to be moved. Those that have their base in
-// common, or are one's base, stay together.
-func (k *keeper) readRecords(r *entryReader, found []index.Entry) (moves []*move) {
+// readRecords reads the first n records that are to be moved: as many as go into
+// one group. Those that have their base in common, or are one's base, stay
+// together.
+func (k *keeper) readRecords(r *entryReader, found []index.Entry) (moves []*move, n int) {
 	defer k.s.log.Reading()()
 	var m *move
 	var base *spool.Entry
 	var baseFrom seglog.Place
 	baseAt := 0
-	for _, at := range found {
+	size := 0
+	for ; n < min(len(found), moveRecords) && size < moveBytes; n++ {
+		at := found[n]
 		e, from, err := r.entryWithBase(at)
 		if err != nil {
 			continue // reported when the entry is read for itself
@@ -203,9 +206,10 @@ func (k *keeper) readRecords(r *entryReader, found []index.Entry) (moves []*move
 			base, baseAt = e, rec.at
 		}
 		m.records = append(m.records, rec)
-		k.moved.Add(int64(rec.length))
+		size += rec.length
 	}
-	return moves
+	k.moved.Add(int64(size))
+	return moves, n
 }
 
 // submit has the committer make moves, and waits.

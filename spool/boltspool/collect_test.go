@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -201,6 +202,37 @@ func TestCollectShared(t *testing.T) {
 	}
 	if short < 3*long {
 		t.Errorf("%d records stand for themselves, %d are short since they share the rest; want three times as many", long, short)
+	}
+}
+
+// TestCollectFarBase: entries that had much in common with one that is gone, and
+// less with the first that is left, can be read after they were moved.
+func TestCollectFarBase(t *testing.T) {
+	s := newTest(t, &Options{segmentSize: 64 << 10, manual: true})
+	w, err := s.Create(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	var entries []*spool.Entry
+	for i := range 120 {
+		e := testEntry(w.ID())
+		if i != 1 {
+			e.LastError = strings.Repeat("x", 700<<10)
+		}
+		entries = append(entries, e)
+	}
+	if err := w.Commit(t.Context(), entries...); err != nil {
+		t.Fatal(err)
+	}
+	removeAll(t, s, entries[:1])
+	storeOne(t, s, noise(60_000)) // in the next segment
+	work(t, s)
+	if err := checkIndex(s); err != nil {
+		t.Errorf("%.500v", err)
+	}
+	if st := s.Stats(); st.Moved == 0 || st.Moved > 10<<20 {
+		t.Errorf("%d bytes were moved of 120 records that have 700 KiB in common", st.Moved)
 	}
 }
 
