@@ -72,3 +72,36 @@ func flipBit(t *testing.T, fs *vfstest.Crash, p Place) {
 		t.Fatal(err)
 	}
 }
+
+// TestTornBehindDamage: a torn group is not cut off where a segment is damaged.
+// The next segment goes on with its number, and it counts, whoever reads the log
+// again, from where it began or all of it.
+func TestTornBehindDamage(t *testing.T) {
+	for _, start := range []Start{{Place: Beginning, Number: 1}, {}} {
+		fs, rng := newFS(1), rand.New(rand.NewPCG(1, 1))
+		r := newTester(t, fs)
+		for range 5 {
+			r.append(group(rng, 300))
+		}
+		torn := group(rng, 300)
+		torn.bodies = append(torn.bodies, Body{ID: spoolID, Data: []byte("body"), Sum: Checksum([]byte("body"))})
+		r.append(torn)
+		torn = r.groups[5]
+		flipBit(t, fs, r.groups[2].place)
+		flipBit(t, fs, BodyPlace(torn.place, len(torn.payload)))
+		r.groups = append(r.groups[:2:2], r.groups[3:5]...)
+		r.open()
+		for range 3 {
+			r.append(group(rng, 300))
+		}
+		r.start = start
+		for range 2 {
+			r.open()
+			r.read()
+			if len(r.damage) != 1 {
+				t.Errorf("damage: %v, want that to one group", r.damage)
+			}
+			r.append(group(rng, 300))
+		}
+	}
+}

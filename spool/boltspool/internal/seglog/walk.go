@@ -34,12 +34,12 @@ func (w *walk) next() (*found, error) {
 	if len(w.segments) == 0 {
 		return nil, nil
 	}
-	g, err := w.at(w.segments[0], w.off)
+	g, err := w.at(w.segments[0], w.off, w.number)
 	if g == nil && err == nil && w.gaps { // a later segment says nothing about the end of this one
 		g, err = w.search(w.segments[:1])
 	}
 	if g == nil && err == nil && len(w.segments) > 1 { // the segment ends here, if the next one goes on
-		if g, err = w.at(w.segments[1], segmentHeader); g != nil {
+		if g, err = w.follow(w.segments[1]); g != nil {
 			w.closeSegment()
 		}
 	}
@@ -54,21 +54,34 @@ func (w *walk) next() (*found, error) {
 	return g, nil
 }
 
+// follow returns the first group of the next segment, if it is the one that is
+// expected. It is too if it has the number of the last one: that was torn then, and
+// stayed where it was, since its segment is damaged.
+func (w *walk) follow(segment uint32) (*found, error) {
+	g, err := w.at(segment, segmentHeader, w.number)
+	if g == nil && err == nil && w.held != nil {
+		if g, err = w.at(segment, segmentHeader, w.held.Number); g != nil {
+			w.off, w.number, w.held = w.held.Place.Offset(), w.held.Number, nil
+		}
+	}
+	return g, err
+}
+
 // closeSegment goes on to the next one.
 func (w *walk) closeSegment() {
 	w.l.mu.segments[w.segments[0]].end = w.off
 	w.segments = w.segments[1:]
 }
 
-// at returns the group that begins at a place, nil if none does that is
-// expected.
-func (w *walk) at(segment uint32, off int64) (*found, error) {
+// at returns the group that begins at a place, nil if it is not the one with that
+// number.
+func (w *walk) at(segment uint32, off int64, number uint64) (*found, error) {
 	b, err := w.window.read(w.l, segment, off, frameHeader)
 	if err != nil {
 		return nil, err
 	}
 	h, err := parseHeader(b, w.l.seed, segment, off)
-	if err != nil || h.Type != frameGroup || h.Number != w.number && !(w.gaps && h.Number > w.number) {
+	if err != nil || h.Type != frameGroup || h.Number != number && !(w.gaps && h.Number > number) {
 		return nil, nil
 	}
 	return w.payload(segment, off, h)
