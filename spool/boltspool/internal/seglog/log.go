@@ -113,7 +113,7 @@ func (l *Log) Append(payload []byte, bodies []Body) (Place, error) {
 	if need > MaxOffset-segmentHeader {
 		return 0, errTooLong
 	}
-	if l.cur == nil || l.off+need > max(l.Size, segmentHeader+need) {
+	if l.cur == nil || l.off+need > max(l.limit(), segmentHeader+need) {
 		if err := l.rotate(); err != nil {
 			return 0, err
 		}
@@ -138,6 +138,10 @@ func (l *Log) Append(payload []byte, bodies []Body) (Place, error) {
 	l.mu.Unlock()
 	return start, nil
 }
+
+// limit is up to where the current segment is filled. Behind a group that is larger
+// than a segment should be there may be room that Secure has promised.
+func (l *Log) limit() int64 { return max(l.Size, l.capacity) }
 
 // buffers returns what a group consists of.
 func (l *Log) buffers(payload []byte, bodies []Body, total int64) [][]byte {

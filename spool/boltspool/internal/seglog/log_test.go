@@ -327,24 +327,33 @@ func TestNoSpaceThenNext(t *testing.T) {
 }
 
 // TestSecure: behind a group there is room for others, whatever becomes of the
-// disk.
+// disk, also if it is larger than a segment should be.
 func TestSecure(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	f := vfstest.NewFault(newFS(1))
 	r := newTester(t, f)
 	const keep = 3000
-	for range 40 {
-		if err := r.l.Secure(1000, keep); err != nil {
+	for i := range 60 {
+		if rng.IntN(3) == 0 {
+			if err := r.l.Prepare(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first := written{payload: make([]byte, 700)}
+		if i%4 == 3 {
+			first.payload = make([]byte, rng.IntN(20_000))
+		}
+		if err := r.l.Secure(FrameSize(int64(len(first.payload))), keep); err != nil {
 			t.Fatal(err)
 		}
 		f.Arm(0, nil)
-		before := len(f.Ops())
+		r.append(first)
 		for range 3 {
 			r.append(written{payload: make([]byte, 700)})
 		}
-		for _, op := range f.Ops()[before:] {
+		for _, op := range f.Ops() {
 			if op[:8] == "allocate" || op[:6] == "create" {
-				t.Fatalf("room was promised, and it took %q", op)
+				t.Fatalf("room was promised for %d bytes and more, and it took %q", len(first.payload), op)
 			}
 		}
 		r.append(group(rng, 500))

@@ -156,16 +156,18 @@ func (l *Log) Secure(need, keep int64) error {
 	if l.capacity < 0 {
 		return nil
 	}
-	if end := l.off + need + keep; end <= l.Size {
+	if end := l.off + need + keep; end <= l.limit() {
 		return l.allocate(end)
 	}
+	want := segmentHeader + need + keep
 	l.mu.Lock()
-	have := len(l.mu.spares) > 0
+	n := len(l.mu.spares)
+	have := n > 0 && l.mu.spares[n-1].capacity >= want // that which is the next to be taken
 	l.mu.Unlock()
 	if have {
 		return nil
 	}
-	return l.addSpare(max(l.Size, segmentHeader+need+keep))
+	return l.addSpare(max(l.Size, want))
 }
 
 // Prepare sees to it that the next segment is ready before it is needed.
