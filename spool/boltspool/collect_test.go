@@ -236,6 +236,28 @@ func TestCollectFarBase(t *testing.T) {
 	}
 }
 
+// TestCollectHuge: a segment full of one huge record is full.
+func TestCollectHuge(t *testing.T) {
+	s := newTest(t, &Options{SegmentSize: 2 << 20, manual: true})
+	w, err := s.Create(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	e := testEntry(w.ID())
+	e.Header = noise(6 << 20)
+	if err := w.Commit(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		storeOne(t, s, noise(100))
+		work(t, s)
+	}
+	if st := s.Stats(); st.Moved != 0 || st.Bytes < 6<<20 {
+		t.Errorf("%d bytes were moved, and %d count as stored", st.Moved, st.Bytes)
+	}
+}
+
 // TestCollectReleased: an entry that was moved while it was owned is known by
 // another Rev to who owns it next.
 func TestCollectReleased(t *testing.T) {

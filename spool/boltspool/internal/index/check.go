@@ -62,8 +62,8 @@ func (c *checker) slot(n uint32, s *slot) error {
 		return fmt.Errorf("entry %s was moved %v, and its Rev is kept: %v", s.id, s.flags&moved != 0, ok)
 	}
 	c.entries++
-	c.bytes += int64(s.length) * lengthUnit
-	c.live[s.place.Segment()] += int64(s.length) * lengthUnit
+	c.bytes += s.length.bytes()
+	c.live[s.place.Segment()] += s.length.bytes()
 	c.refs[BodyRef(s.body)]++
 	c.tallies[tallyKey{s.group, s.state}]++
 	return nil

@@ -26,7 +26,7 @@ type slot struct {
 	pos      int32  // in the heap of its group and state; -1 while it is owned
 	received uint32 // Unix seconds; 0 for what does not fit
 	size     uint32
-	length   uint16 // of the record, in units
+	length   length // of the record
 	state    spool.State
 	flags    flags
 }
@@ -40,8 +40,29 @@ const (
 	moved        // its record was moved while it was owned: its Rev is in Index.revs
 )
 
-// lengthUnit is what lengths of records are rounded up to.
-const lengthUnit = 16
+// A length is that of a record, rounded up: in units of 16 bytes, or, with the
+// highest bit, of 4 KiB. None is 0.
+type length uint16
+
+const (
+	lengthUnit = 16
+	longUnit   = 4 << 10
+	isLong     = 1 << 15
+)
+
+func lengthOf(bytes int) length {
+	if n := (bytes + lengthUnit - 1) / lengthUnit; n < isLong {
+		return length(n)
+	}
+	return isLong | length(min((bytes+longUnit-1)/longUnit, isLong-1))
+}
+
+func (l length) bytes() int64 {
+	if l&isLong != 0 {
+		return int64(l&^isLong) * longUnit
+	}
+	return int64(l) * lengthUnit
+}
 
 // An Index finds entries by ID and by due time, and bodies by ID.
 type Index struct {
@@ -120,7 +141,7 @@ func (x *Index) entry(n uint32) Entry {
 	s := x.slots.at(n)
 	return Entry{
 		ID: s.id, Place: s.place, Rev: uint64(x.rev(n)), State: s.state, Owned: s.flags&owned != 0,
-		Size: int64(s.size), Length: int64(s.length) * lengthUnit, Body: BodyRef(s.body),
+		Size: int64(s.size), Length: s.length.bytes(), Body: BodyRef(s.body),
 	}
 }
 
@@ -160,7 +181,7 @@ func (x *Index) Put(it *Item) {
 	s := x.slots.at(n)
 	*s = slot{
 		id: it.ID, due: instant(it.Due), place: it.Place, body: uint32(it.Body), group: g.number, pos: -1,
-		received: seconds(it.Received), size: uint32(min(it.Size, math.MaxUint32)), length: units(it.Length),
+		received: seconds(it.Received), size: uint32(min(it.Size, math.MaxUint32)), length: lengthOf(it.Length),
 		state: it.State, flags: keep,
 	}
 	if !ok {
@@ -168,11 +189,6 @@ func (x *Index) Put(it *Item) {
 	}
 	x.attach(n, g, it.Owned)
 	x.touch(n)
-}
-
-// units returns the length of a record in units, cut to what fits.
-func units(length int) uint16 {
-	return uint16(min((length+lengthUnit-1)/lengthUnit, math.MaxUint16))
 }
 
 // attach counts an entry in its group.
@@ -187,7 +203,7 @@ func (x *Index) attach(n uint32, g *group, isOwned bool) {
 	if s.state == spool.Queued {
 		g.queue.ages.add(int64(s.received))
 	}
-	length := int64(s.length) * lengthUnit
+	length := s.length.bytes()
 	x.count(s.place, length)
 	x.bytes += length
 	if isOwned {
@@ -225,7 +241,7 @@ func (x *Index) detach(n uint32) {
 	if s.state == spool.Queued {
 		g.queue.ages.remove(int64(s.received))
 	}
-	length := int64(s.length) * lengthUnit
+	length := s.length.bytes()
 	x.count(s.place, -length)
 	x.bytes -= length
 	x.drop(BodyRef(s.body))
@@ -280,9 +296,9 @@ func (x *Index) MoveEntry(id spool.ID, from, to seglog.Place, length int) bool {
 		x.revs[n] = s.place
 		s.flags |= moved
 	}
-	was := int64(s.length) * lengthUnit
-	s.place, s.length = to, units(length)
-	now := int64(s.length) * lengthUnit
+	was := s.length.bytes()
+	s.place, s.length = to, lengthOf(length)
+	now := s.length.bytes()
 	x.count(from, -was)
 	x.count(to, now)
 	x.bytes += now - was

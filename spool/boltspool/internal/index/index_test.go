@@ -456,3 +456,13 @@ func BenchmarkPut(b *testing.B) {
 		x.Sweep()
 	}
 }
+
+// TestLength: what is counted of a record is hardly more than it has, however long
+// it is.
+func TestLength(t *testing.T) {
+	for _, n := range []int{1, 15, 16, 17, 1000, 512<<10 - 16, 512<<10 - 15, 512 << 10, 1 << 20, 5<<20 + 1, 64 << 20} {
+		if got := lengthOf(n).bytes(); got < int64(n) || got >= int64(n)+max(16, int64(n)/100) {
+			t.Errorf("a record of %d bytes counts as %d", n, got)
+		}
+	}
+}

@@ -12,7 +12,7 @@ type Saved struct {
 	Due      int64  // Unix nanoseconds
 	Received uint32 // Unix seconds
 	Place    seglog.Place
-	Length   uint16 // of the record, in units
+	Length   uint16 // of the record, see length
 	Size     uint32
 	State    spool.State
 	Queue    string
@@ -69,7 +69,7 @@ func (x *Index) saved(n uint32) Saved {
 	g := x.groups[e.group]
 	b := x.bodies.at(e.body)
 	return Saved{
-		ID: e.id, Due: e.due, Received: e.received, Place: e.place, Length: e.length, Size: e.size, State: e.state,
+		ID: e.id, Due: e.due, Received: e.received, Place: e.place, Length: uint16(e.length), Size: e.size, State: e.state,
 		Queue: g.queue.name, Class: g.class,
 		BodyKey: b.key, BodyPlace: b.place, BodySize: b.size, BodyFile: x.files[BodyRef(e.body)],
 	}
@@ -83,7 +83,7 @@ func (x *Index) Load(v *Saved) {
 	g := x.group(v.Queue, v.Class)
 	*x.slots.at(n) = slot{
 		id: v.ID, due: v.Due, place: v.Place, body: body, group: g.number, pos: -1,
-		received: v.Received, size: v.Size, length: v.Length, state: v.State, flags: stored,
+		received: v.Received, size: v.Size, length: length(v.Length), state: v.State, flags: stored,
 	}
 	x.bodies.at(body).refs++
 	x.byID.add(n)
