@@ -29,7 +29,7 @@ func (s *Spool) Claim(ctx context.Context, req spool.ClaimRequest) ([]*spool.Ent
 	c := claim{s: s, reader: s.newReader(), req: req}
 	err := c.run()
 	if err != nil {
-		s.giveBack(c.taken)
+		s.giveBack(&c)
 		return nil, time.Time{}, err
 	}
 	return c.entries, c.next, errors.Join(c.damage...)
@@ -121,10 +121,14 @@ func (c *claim) take(req *spool.ClaimRequest) (taken []index.Entry) {
 	return c.s.mu.index.ClaimIDs(req.IDs)
 }
 
-func (s *Spool) giveBack(ids []spool.ID) {
+// giveBack undoes a claim, whose damage the next one reports.
+func (s *Spool) giveBack(c *claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, id := range ids {
+	if c.req.IDs == nil {
+		s.mu.unsaid = append(c.damage, s.mu.unsaid...)
+	}
+	for _, id := range c.taken {
 		if s.mu.damaged[id] == nil {
 			s.mu.index.Release(id)
 		}
