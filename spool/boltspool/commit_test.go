@@ -1,9 +1,12 @@
 package boltspool
 
 import (
+	"bytes"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/deferredqueue/deferredqueue/spool"
 )
 
 // TestLinger checks how long a group is collected, in virtual time.
@@ -77,5 +80,32 @@ func TestTakeLimits(t *testing.T) {
 				t.Errorf("%d requests are left, want %d", left, 10-test.want)
 			}
 		})
+	}
+}
+
+// TestLikeID: the index knows of the ID of a body its random half alone. That two
+// are the same is next to impossible, and no reason to lose a message.
+func TestLikeID(t *testing.T) {
+	s := newTest(t, nil)
+	first := storeOne(t, s, noise(100))
+	w, err := s.Create(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	copy(w.(*writer).id[8:], first.Body[8:])
+	if _, err := w.Write(noise(200)); err != nil {
+		t.Fatal(err)
+	}
+	e := testEntry(w.ID())
+	if err := w.Commit(t.Context(), e); err == nil {
+		t.Errorf("a body was taken for another")
+	}
+	if b, err := readBody(t, s, first.Body); err != nil || !bytes.Equal(b, noise(100)) {
+		t.Errorf("the other body: %d bytes, error %v", len(b), err)
+	}
+	removeAll(t, s, []*spool.Entry{first})
+	if err := w.Commit(t.Context(), e); err != nil {
+		t.Errorf("when the other is gone: %v", err)
 	}
 }

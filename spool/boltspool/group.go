@@ -182,6 +182,9 @@ func (g *group) resolve(u *unit, i int) error {
 	}
 	x := g.s.mu.index
 	if ref, ok := x.FindBody(id); ok && (c.stage != nil || x.Body(ref).Refs+g.refs[ref] > 0) {
+		if c.stage != nil && c.stage.state == staging { // it was never stored: the index has another by that half of its ID
+			return fmt.Errorf("boltspool: body %s: the ID of another begins differently and ends as this one", id)
+		}
 		c.body = bodyUse{ref: ref}
 		return nil
 	}
