@@ -137,12 +137,18 @@ func (l *Log) Resume() error {
 		l.cur = nil
 	}
 	s := l.cur
-	for n := range l.mu.segments {
-		if s != nil && n > s.number && !l.mu.segments[n].set {
+	for n, behind := range l.mu.segments {
+		if s != nil && n > s.number && !behind.set {
+			if behind.f != nil { // Replay has looked into it
+				behind.f.Close()
+			}
 			l.remove(l.path(n))
 			delete(l.mu.segments, n)
 		}
 	}
+	l.mu.Lock()
+	l.publishFiles()
+	l.mu.Unlock()
 	if err := l.FS.SyncDir(l.Dir); err != nil {
 		return err
 	}
