@@ -99,7 +99,7 @@ type life struct {
 }
 
 func (m *life) event(ev hostEvent) error {
-	if m.done {
+	if m.done && ev.Kind != string(queue.TransientFailure) {
 		return errors.New("the message is gone already")
 	}
 	switch ev.Kind {
@@ -174,10 +174,10 @@ func (m *life) content(ev hostEvent) error {
 func (m *life) failed(ev hostEvent) error {
 	poison := m.interrupted >= 2
 	switch {
+	case ev.Queue == queue.Deferred && m.queue == outQueue, ev.Queue == m.queue && ev.Attempt <= m.attempts:
+		return nil // what came later was faster than the record
 	case ev.Queue != m.queue:
 		return fmt.Errorf("in queue %s, want %s", ev.Queue, m.queue)
-	case ev.Attempt == m.attempts && m.running:
-		return nil // the next attempt was faster than the record
 	case ev.Attempt != m.attempts+1:
 		return fmt.Errorf("%d attempts failed, want %d", ev.Attempt, m.attempts+1)
 	case m.outcome != "fail" && !poison:
@@ -249,12 +249,13 @@ func (m *life) left(e *spool.Entry) error {
 }
 
 // unchanged: no verdict was stored since the last that is known. An attempt
-// that was cut short counts as interrupted, once.
+// that was cut short counts as interrupted, once, unless the host closed the
+// spool.
 func (m *life) unchanged(e *spool.Entry) error {
 	switch {
 	case m.exact && !e.Due.Equal(m.due):
 		return fmt.Errorf("due at %v, want %v", e.Due, m.due)
-	case m.running && e.Interrupted != m.interrupted+1:
+	case m.running && !m.k.closed && e.Interrupted != m.interrupted+1:
 		return fmt.Errorf("interrupted %d times, want %d", e.Interrupted, m.interrupted+1)
 	case e.Interrupted != m.interrupted && e.Interrupted != m.interrupted+1:
 		return fmt.Errorf("interrupted %d times, want %d or one more", e.Interrupted, m.interrupted)

@@ -33,8 +33,10 @@ type hostConfig struct {
 
 	OpenOnly    bool // opens the spool and does nothing with it
 	NoSync      bool // the spool's syncs do nothing
-	FailSync    int  // that sync of the spool fails, counted from 1; 0: none
 	PretendFree bool // obeys sayFull and sayFree
+
+	FailSync int    // that sync of the spool fails, counted from 1; 0: none
+	FailFile string // only those of such files count, as fileKind says; empty: all
 
 	wrap []string // the command that runs the process, if it is not to run by itself
 }
@@ -177,7 +179,8 @@ func (cfg hostConfig) syncHook() func(name string, sync func() error) error {
 		if cfg.NoSync {
 			return nil
 		}
-		if n.Add(1) != int64(cfg.FailSync) {
+		counts := cfg.FailFile == "" || fileKind(cfg.Dir, name) == cfg.FailFile
+		if !counts || n.Add(1) != int64(cfg.FailSync) {
 			return sync()
 		}
 		err := &os.PathError{Op: "sync", Path: name, Err: syscall.EIO}

@@ -37,7 +37,8 @@ func startHost(t *testing.T, cfg hostConfig) *hostProcess {
 		t: t, cmd: exec.Command(args[0], args[1:]...),
 		more: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
-	h.cmd.Env = append(os.Environ(), hostEnv+"="+string(text))
+	h.cmd.Env = append(os.Environ(), hostEnv+"="+string(text),
+		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // a second each otherwise
 	h.cmd.Stderr = &h.stderr
 	stdout, err := h.cmd.StdoutPipe()
 	if err != nil {
@@ -175,4 +176,16 @@ func (h *hostProcess) stop() []hostEvent {
 func (h *hostProcess) wait() ([]hostEvent, error) {
 	<-h.ended
 	return h.told(), h.cmd.Wait()
+}
+
+// end is wait for a host that is to end by itself.
+func (h *hostProcess) end() ([]hostEvent, error) {
+	h.t.Helper()
+	timer := time.AfterFunc(hostTimeout, func() {
+		h.t.Error("the host does not end")
+		h.stdin.Close()
+		h.cmd.Process.Kill()
+	})
+	defer timer.Stop()
+	return h.wait()
 }

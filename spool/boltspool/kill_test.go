@@ -50,6 +50,7 @@ type killTest struct {
 
 	entries         map[spool.ID]*spool.Entry // in the spool, between two hosts
 	ended           map[spool.ID]bool         // known to have left it
+	closed          bool                      // hosts close the spool when they end
 	starts, cut     int                       // attempts, and those that a kill ended
 	killed, opening int                       // hosts, and those of them that had not opened the spool
 }

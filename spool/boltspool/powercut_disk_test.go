@@ -146,11 +146,17 @@ func (p *powerTest) cut(h *hostProcess) {
 		p.t.Fatal(err)
 	}
 	ended := endings(p.past, h.mark()) // all that may have left the spool before the cut is among them
+	p.lookAt(image, acked, ended)
+}
+
+// lookAt looks at what a cut has left, and gives the image up.
+func (p *powerTest) lookAt(image *testdisk.Image, acked map[spool.ID]string, ended map[spool.ID]bool) {
+	p.t.Helper()
 	dir, err := image.Mount()
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.look(filepath.Join(dir, "spool"), acked, ended)
+	p.look(filepath.Join(dir, filepath.Base(p.Dir)), acked, ended)
 	if err := image.Close(); err != nil {
 		p.t.Fatal(err)
 	}
