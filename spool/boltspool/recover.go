@@ -53,7 +53,11 @@ func (s *Spool) marksName() string { return filepath.Join(s.dir, "running") }
 // it.
 func (s *Spool) openIndex() error {
 	if !s.opts.ReadOnly {
-		if err := s.opts.index.compact(s.fs, s.dir); err != nil && !errors.Is(err, checkpoint.ErrDamaged) {
+		switch err := s.opts.index.compact(s.fs, s.dir); {
+		case err == nil, errors.Is(err, checkpoint.ErrDamaged):
+		case errors.Is(err, checkpoint.ErrUncertain):
+			return fmt.Errorf("boltspool: %s: %w", s.dir, err)
+		default:
 			s.logger.Warn("boltspool: the index is not compacted", "dir", s.dir, "error", err)
 		}
 	}

@@ -45,11 +45,18 @@ func replace(fsys vfs.FS, db *bbolt.DB, tmp, name string, err error) error {
 	if err == nil {
 		err = fsys.Rename(tmp, name)
 	}
-	if err == nil {
-		err = fsys.SyncDir(filepath.Dir(name))
+	if err != nil {
+		return err
 	}
-	return err
+	if err := fsys.SyncDir(filepath.Dir(name)); err != nil {
+		return fmt.Errorf("%w: %w", ErrUncertain, err)
+	}
+	return nil
 }
+
+// ErrUncertain says that nobody knows whether the file under its name is still
+// the one before after a loss of power.
+var ErrUncertain = errors.New("index.db was replaced, and perhaps not for good")
 
 const (
 	// compactSize is how large a file is that is worth compacting, and compactTx
@@ -59,7 +66,7 @@ const (
 )
 
 // Compact writes the file anew if it is large and most of it is free. Nobody has
-// it open.
+// it open. After an error it is as before, unless that is ErrUncertain.
 func Compact(fsys vfs.FS, dir string) error {
 	name := filepath.Join(dir, Name)
 	used, total, err := pageUse(fsys, name)
