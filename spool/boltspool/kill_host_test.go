@@ -29,11 +29,12 @@ type hostConfig struct {
 	Dir  string        // of its spool
 	Base time.Duration // of the backoff of every queue
 
-	SegmentSize, Reserve int64 // as in boltspool.Options
+	SegmentSize, Reserve, ReserveInodes int64 // as in boltspool.Options
 
 	OpenOnly    bool // opens the spool and does nothing with it
 	NoSync      bool // the spool's syncs do nothing
 	PretendFree bool // obeys sayFull and sayFree
+	PretendFull bool // the same, and sayFull was said before the spool is opened
 
 	FailSync int    // that sync of the spool fails, counted from 1; 0: none
 	FailFile string // only those of such files count, as fileKind says; empty: all
@@ -44,7 +45,7 @@ type hostConfig struct {
 // What a host is told by a line on its standard input.
 const (
 	sayMark = "mark" // tell an event "mark": all before it was told before
-	sayWork = "work" // messages to "wait" are no longer put off
+	sayWork = "work" // messages to "wait", "bounce" and "notice" are no longer put off
 	sayFull = "full" // the file system has no space
 	sayFree = "free" // the file system has what it has
 )
@@ -83,13 +84,14 @@ func hostBackoff(base time.Duration) queue.Backoff {
 // pipe whole, before the handler or the record that it is about goes on, and
 // stays readable when the host is killed.
 type hostEvent struct {
-	Kind    string // "opening", "opened", "listening", "mark", "sync failed", "start", a verdict of a handler, or the type of a record
+	Kind    string // "opening", "opened", "listening", "mark", "sync failed", "start", "notice", a verdict of a handler, or the type of a record
 	Time    time.Time
 	Addr    string   `json:",omitzero"` // with "listening"
 	Path    string   `json:",omitzero"` // with "sync failed"
 	ID      spool.ID `json:",omitzero"`
 	Queue   string   `json:",omitzero"`
 	Attempt int      `json:",omitzero"` // that starts; in a record, how many failed
+	Of      spool.ID `json:",omitzero"` // with "notice": the message that it is about
 
 	// With "start": what the handler got, split at the first field of the client.
 	Front  string `json:",omitzero"`
@@ -111,10 +113,13 @@ func tell(ev hostEvent) error {
 // runHost is a mail host until its standard input ends or its spool fails.
 func runHost(cfg hostConfig) (err error) {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	opts := &boltspool.Options{Logger: logger, SegmentSize: cfg.SegmentSize, Reserve: cfg.Reserve}
+	opts := &boltspool.Options{Logger: logger, SegmentSize: cfg.SegmentSize, Reserve: cfg.Reserve, ReserveInodes: cfg.ReserveInodes}
 	p := new(policy)
-	if cfg.PretendFree {
+	if cfg.PretendFree || cfg.PretendFull {
 		opts, p.setFree = boltspool.PretendFree(opts)
+	}
+	if cfg.PretendFull {
+		p.setFree(1)
 	}
 	if cfg.NoSync || cfg.FailSync > 0 {
 		opts = boltspool.HookSyncs(opts, cfg.syncHook())

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/spool"
 )
 
 // A policy is what the host's handlers obey besides the recipient.
@@ -41,10 +42,13 @@ func (p *policy) inject(ctx context.Context, m *queue.Message) error {
 			if m.Attempt <= 4 {
 				return errors.New("not for long")
 			}
-		case "wait":
+		case "wait", "bounce", "notice":
 			if !p.work.Load() {
 				return errors.New("not before the test says so")
 			}
+		}
+		if kind == "bounce" {
+			return queue.Reject(550, "5.7.1 not wanted")
 		}
 		h, err := m.Header()
 		if err != nil {
@@ -66,9 +70,22 @@ func outHandler(ctx context.Context, m *queue.Message) error {
 			if m.Attempt == 1 {
 				return errors.New("the next hop is away")
 			}
+		case "notice":
+			return emitNotice(ctx, m)
 		}
 		return nil
 	})
+}
+
+// emitNotice ends a message with a notice to its sender, which becomes durable in
+// the same unit.
+func emitNotice(ctx context.Context, m *queue.Message) error {
+	env := spool.Envelope{Recipients: []spool.Recipient{{Address: "sender@example.org"}}}
+	id, err := m.Emit(ctx, env, map[string]string{"queue": outQueue}, bytes.NewReader(paddedContent(2000)))
+	if err != nil {
+		return err
+	}
+	return tell(hostEvent{Kind: "notice", ID: id, Of: m.ID})
 }
 
 func pause(ctx context.Context, d time.Duration) error {

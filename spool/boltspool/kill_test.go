@@ -50,6 +50,7 @@ type killTest struct {
 
 	entries         map[spool.ID]*spool.Entry // in the spool, between two hosts
 	ended           map[spool.ID]bool         // known to have left it
+	notices         map[spool.ID]spool.ID     // and the messages that they are about
 	closed          bool                      // hosts close the spool when they end
 	starts, cut     int                       // attempts, and those that a kill ended
 	killed, opening int                       // hosts, and those of them that had not opened the spool
@@ -62,7 +63,7 @@ func newKillTest(t *testing.T, base time.Duration) *killTest {
 func newKillTestIn(t *testing.T, dir string, base time.Duration) *killTest {
 	return &killTest{
 		t: t, hostConfig: hostConfig{Dir: dir, Base: base, SegmentSize: 2 << 20}, bag: newMailbag(),
-		entries: map[spool.ID]*spool.Entry{}, ended: map[spool.ID]bool{},
+		entries: map[spool.ID]*spool.Entry{}, ended: map[spool.ID]bool{}, notices: map[spool.ID]spool.ID{},
 	}
 }
 
