@@ -214,23 +214,6 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// segments returns the names of the files in the directory of segments.
-func segmentFiles(t *testing.T, dir string) (segments, spares []string) {
-	t.Helper()
-	files, err := os.ReadDir(filepath.Join(dir, "seg"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		if strings.HasSuffix(f.Name(), ".seg") {
-			segments = append(segments, f.Name())
-		} else {
-			spares = append(spares, f.Name())
-		}
-	}
-	return segments, spares
-}
-
 // TestTornTail writes what a crash may leave behind the last group: part of
 // another, or zeros where it was to be. Neither is found, and the next message
 // is stored there.

@@ -67,8 +67,8 @@ func (l *Log) Reclaim(before uint32) bool {
 	if len(dead) == 0 {
 		return false
 	}
-	l.reading.Lock() // whoever looked them up, before nothing of them was needed, has read
-	l.reading.Unlock()
+	l.reading.Lock()   // whoever looked them up, before nothing of them was needed, has read
+	l.reading.Unlock() //lint:ignore SA2001 the wait is what is wanted
 	l.mu.Lock()
 	for _, s := range dead {
 		delete(l.mu.segments, s.number)
