@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 )
@@ -25,19 +26,24 @@ type Group struct {
 
 // A Damage is a part of the log that was durable and cannot be read.
 type Damage struct {
-	From, To Place // To is where reading went on, or 0
+	From, To Place // To is where reading went on, or should have
 	Err      error
 }
 
 // Error says what is damaged, and how.
 func (d *Damage) Error() string {
-	switch d.To {
-	case 0:
-		return fmt.Sprintf("the log from %v on: %v", d.From, d.Err)
-	case d.From:
-		return fmt.Sprintf("the log at %v: %v", d.From, d.Err)
+	if d.To == d.From {
+		return fmt.Sprintf("%s: %v", d.at(), d.Err)
 	}
-	return fmt.Sprintf("the log from %v to %v: %v", d.From, d.To, d.Err)
+	return fmt.Sprintf("%s to %v: %v", d.from(), d.To, d.Err)
+}
+
+func (d *Damage) at() string   { return fmt.Sprintf("the log at %v", d.From) }
+func (d *Damage) from() string { return fmt.Sprintf("the log from %v", d.From) }
+
+// Says reports whether a text is that of a Damage which begins at the same place.
+func (d *Damage) Says(text string) bool {
+	return strings.HasPrefix(text, d.at()+":") || strings.HasPrefix(text, d.from()+" ")
 }
 
 // Segments returns those that are damaged.

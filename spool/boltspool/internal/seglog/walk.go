@@ -2,6 +2,7 @@ package seglog
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -40,6 +41,7 @@ func (w *walk) next() (*found, error) {
 	}
 	if g == nil && err == nil && len(w.segments) > 1 { // the segment ends here, if the next one goes on
 		if g, err = w.follow(w.segments[1]); g != nil {
+			err = w.checkGap(g)
 			w.closeSegment()
 		}
 	}
@@ -71,6 +73,28 @@ func (w *walk) follow(segment uint32) (*found, error) {
 func (w *walk) closeSegment() {
 	w.l.mu.segments[w.segments[0]].end = w.off
 	w.segments = w.segments[1:]
+}
+
+// checkGap reports what is missing before the first group of the next segment, if
+// it cannot have been taken away with segments between them.
+func (w *walk) checkGap(g *found) error {
+	empty := w.off == segmentHeader // no segment is begun but for a group
+	adjacent := w.segments[1] == w.segments[0]+1 && w.number > 0
+	if !w.gaps || !empty && (!adjacent || g.Number == w.number) {
+		return nil
+	}
+	return w.missing(At(w.segments[0], w.off), g)
+}
+
+// missing reports that what stood between a place and a group cannot be read.
+func (w *walk) missing(from Place, g *found) error {
+	w.l.segment(from.Segment()).set = true
+	w.l.segment(g.Place.Segment()).set = true
+	err := errors.New("groups cannot be read")
+	if w.number > 0 {
+		err = fmt.Errorf("%d %w", g.Number-w.number, err)
+	}
+	return w.report(&Damage{From: from, To: g.Place, Err: err})
 }
 
 // at returns the group that begins at a place, nil if it is not the one with that
@@ -124,9 +148,7 @@ func (w *walk) search(segments []uint32) (*found, error) {
 			w.l.mu.segments[w.segments[0]].set = true
 			w.segments = w.segments[1:]
 		}
-		w.l.segment(from.Segment()).set = true
-		w.l.segment(n).set = true
-		return g, w.report(&Damage{From: from, To: g.Place, Err: fmt.Errorf("%d groups cannot be read", g.Number-w.number)})
+		return g, w.missing(from, g)
 	}
 	return nil, nil
 }
@@ -159,6 +181,7 @@ func (w *walk) searchSegment(n uint32, off int64) (*found, error) {
 
 // end decides about the last group, and where the log ends.
 func (w *walk) end(apply func(Group) error) error {
+	torn := false
 	if g := w.held; g != nil {
 		whole := g.end() <= w.start.Synced
 		if !whole && g.Err == nil {
@@ -175,7 +198,7 @@ func (w *walk) end(apply func(Group) error) error {
 				return err
 			}
 		} else {
-			w.off, w.number = g.Place.Offset(), g.Number
+			w.off, w.number, torn = g.Place.Offset(), g.Number, true
 		}
 	}
 	l := w.l
@@ -183,14 +206,38 @@ func (w *walk) end(apply func(Group) error) error {
 	if len(w.segments) == 0 {
 		return nil
 	}
-	end := At(w.segments[0], w.off)
 	s := l.mu.segments[w.segments[0]]
-	if end < w.start.Synced {
-		s.set = true
-		return w.report(&Damage{From: end, Err: errors.New("its end is missing")})
+	to, err := w.endMissing(torn)
+	if err != nil {
+		return err
+	}
+	if to > 0 {
+		for _, n := range w.segments {
+			l.mu.segments[n].set = l.mu.segments[n].set || n <= to.Segment()
+		}
+		l.number++ // what comes next does not pass for what is missing
+		return w.report(&Damage{From: At(s.number, w.off), To: to, Err: errors.New("its end is missing")})
 	}
 	s.end, l.cur, l.off = w.off, s, w.off
 	return nil
+}
+
+// endMissing returns up to where the log was durable, if it cannot be read up to
+// there, else 0. When that is not known, because the index is made anew, all that
+// looks as if it had been written counts.
+func (w *walk) endMissing(torn bool) (Place, error) {
+	n, last := w.segments[0], w.segments[len(w.segments)-1]
+	if synced := w.start.Synced; synced > 0 || !w.gaps {
+		if At(n, w.off) < synced {
+			return synced, nil
+		}
+		return 0, nil
+	}
+	b, err := w.window.read(w.l, n, w.off, frameHeader)
+	if torn || last > n || len(b) == frameHeader && binary.LittleEndian.Uint64(b[8:]) == uint64(n) {
+		return max(At(last, 0), At(n, w.off).Plus(1)), err
+	}
+	return 0, err
 }
 
 var errTorn = errors.New("torn")
