@@ -12,6 +12,11 @@ import (
 	"time"
 )
 
+// ErrInUse says that another process, or another Spool of this one, has the
+// directory open. The error that is wrapped around it names the process, if it is
+// known.
+var ErrInUse = errors.New("in use")
+
 var errLocked = errors.New("locked by another")
 
 const lockPoll = 10 * time.Millisecond
@@ -41,7 +46,7 @@ func lockDir(dir string, readOnly bool, timeout time.Duration) (*os.File, error)
 		time.Sleep(lockPoll) // flock knows no timeout
 	}
 	if errors.Is(err, errLocked) {
-		err = fmt.Errorf("boltspool: %s is in use by %s: one process at a time can open a spool", dir, lockHolder(f))
+		err = fmt.Errorf("boltspool: %s is %w by %s: one process at a time can open a spool", dir, ErrInUse, lockHolder(f))
 	}
 	if err != nil {
 		f.Close()

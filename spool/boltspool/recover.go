@@ -68,7 +68,7 @@ func (s *Spool) openIndex() error {
 	}
 	switch {
 	case errors.Is(err, checkpoint.ErrLocked):
-		return fmt.Errorf("boltspool: %s is in use by another process: one process at a time can open a spool", s.dir)
+		return fmt.Errorf("boltspool: %s is %w by another process: one process at a time can open a spool", s.dir, ErrInUse)
 	case errors.Is(err, checkpoint.ErrDamaged):
 		return fmt.Errorf("boltspool: %s: %w; Rebuild makes it anew from the segments", s.dir, err)
 	case err != nil:
