@@ -37,7 +37,9 @@ type Spool struct {
 	inbox       inbox
 	keeper      *keeper
 	counted     counters
-	leftOut     int // entries that Rebuild did not take up
+	synced      seglog.Place // up to where Rebuild knows that the log was durable
+	leftOut     int          // entries that Rebuild did not take up
+	healed      int          // records of the index that were damaged, and that the log has
 	changed     chan struct{}
 
 	closed  atomic.Bool
@@ -65,6 +67,7 @@ type Spool struct {
 		regions   []error            // damage in the log, of which no entry is known
 		unsaid    []error            // damage that no Claim has reported
 		unwritten [][]byte           // damage that no checkpoint has
+		unwanted  [][]byte           // keys of damaged records that the next checkpoint drops
 		kept      int                // how many ask that no file be deleted
 		discarded []string           // files to be deleted when nobody asks for that
 	}
@@ -93,18 +96,26 @@ func Open(dir string, opts *Options) (*Spool, error) {
 		return nil, err
 	}
 	s := newSpool(dir, o)
-	if err := s.open(); err != nil {
-		s.closeFiles()
+	if err := s.begin(); err != nil {
 		return nil, err
 	}
-	if !o.ReadOnly {
+	return s, nil
+}
+
+// begin opens the spool, and has it work.
+func (s *Spool) begin() error {
+	if err := s.open(); err != nil {
+		s.closeFiles()
+		return err
+	}
+	if !s.opts.ReadOnly {
 		s.use(s.mu.index.Bytes())
 		s.look()
 		s.committerDone = make(chan struct{})
 		go s.commitLoop()
 		go s.keeper.loop()
 	}
-	return s, nil
+	return nil
 }
 
 func newSpool(dir string, o Options) *Spool {

@@ -51,8 +51,7 @@ func (s *Spool) create() error {
 		if files, err := s.fs.ReadDir(d); err != nil {
 			return err
 		} else if len(files) > 0 {
-			return fmt.Errorf("%s holds mail, but the file FORMAT is missing: restore it, with the text %q and the id that the segments have",
-				s.dir, formatText(spool.ID{}))
+			return errNoFormat(s.dir)
 		}
 	}
 	s.id = spool.NewID()
@@ -60,6 +59,11 @@ func (s *Spool) create() error {
 		return err
 	}
 	return vfs.WriteFile(s.fs, s.formatName(), []byte(formatText(s.id)))
+}
+
+func errNoFormat(dir string) error {
+	return fmt.Errorf("%s holds mail, but the file FORMAT is missing: restore it, with the text %q and the id that the segments have",
+		dir, formatText(spool.ID{}))
 }
 
 func formatText(id spool.ID) string {

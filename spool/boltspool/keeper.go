@@ -53,7 +53,7 @@ func newKeeper(s *Spool, file indexFile) *keeper {
 // begin brings the checkpoint up to what was found when the spool was opened.
 func (k *keeper) begin() error {
 	k.saved.Store(uint64(k.s.mu.end.Place))
-	if k.s.mu.index.Dirty() > 0 || len(k.s.mu.unwritten) > 0 {
+	if k.s.dirty() {
 		if err := k.checkpoint(); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
 			return err
 		}
@@ -167,9 +167,9 @@ func (k *keeper) checkpoint() error {
 	s := k.s
 	s.publishing.Lock()
 	s.mu.Lock()
-	c := &checkpoint.Change{State: s.mu.end, Snap: s.mu.index.Snapshot(), Damage: s.mu.unwritten}
+	c := &checkpoint.Change{State: s.mu.end, Snap: s.mu.index.Snapshot(), Drop: s.mu.unwanted, Damage: s.mu.unwritten}
 	c.State.Entries = uint64(s.mu.index.Len()) + s.mu.lost
-	s.mu.unwritten = nil
+	s.mu.unwritten, s.mu.unwanted = nil, nil
 	s.mu.Unlock()
 	s.publishing.Unlock()
 	if err := k.file.Write(c); err != nil {
@@ -184,12 +184,19 @@ func (k *keeper) checkpoint() error {
 	return nil
 }
 
+// dirty reports whether the last checkpoint does not say all that is known. The
+// caller holds mu.
+func (s *Spool) dirty() bool {
+	return s.mu.index.Dirty() > 0 || len(s.mu.unwritten) > 0 || len(s.mu.unwanted) > 0
+}
+
 func (k *keeper) undo(c *checkpoint.Change) {
 	s := k.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.index.Undo(c.Snap)
 	s.mu.unwritten = append(c.Damage, s.mu.unwritten...)
+	s.mu.unwanted = append(c.Drop, s.mu.unwanted...)
 }
 
 // run has the keeper do something in between, and waits for it. It reports false
@@ -214,7 +221,7 @@ func (k *keeper) close() error {
 		return nil
 	}
 	s.mu.Lock()
-	changed := s.mu.index.Dirty() > 0 || len(s.mu.unwritten) > 0 || s.mu.end.Place != k.place()
+	changed := s.dirty() || s.mu.end.Place != k.place()
 	s.mu.Unlock()
 	if !changed {
 		return nil

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/checkpoint"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/seglog"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 )
 
 // A RebuildResult says what Rebuild found.
@@ -32,11 +34,12 @@ func Rebuild(dir string, opts *Options) (result RebuildResult, err error) {
 	if o.ReadOnly {
 		return result, errors.New("boltspool: Rebuild with Options.ReadOnly: it writes an index")
 	}
-	if err := setIndexAside(newSpool(dir, o)); err != nil {
+	s := newSpool(dir, o)
+	if err := s.setIndexAside(); err != nil {
+		s.closeFiles()
 		return result, err
 	}
-	s, err := Open(dir, opts) // which reads all of the log
-	if err != nil {
+	if err := s.begin(); err != nil { // which reads all of the log
 		return result, err
 	}
 	s.mu.Lock()
@@ -47,18 +50,19 @@ func Rebuild(dir string, opts *Options) (result RebuildResult, err error) {
 	return result, s.Close()
 }
 
-// setIndexAside puts an empty index in the place of the one that is there.
-func setIndexAside(s *Spool) (err error) {
-	if s.lock, err = lockDir(s.dir, false, s.opts.LockTimeout); err != nil {
+// setIndexAside puts an empty index in the place of the one that is there, and
+// keeps the lock.
+func (s *Spool) setIndexAside() (err error) {
+	if err := s.checkIsSpool(); err != nil { // before the lock, which makes a file
 		return err
 	}
-	defer s.closeFiles()
-	if _, err := s.fs.ReadDir(s.segDir()); err != nil {
-		return fmt.Errorf("boltspool: %s is not a spool: %w", s.dir, err)
+	if s.lock, err = lockDir(s.dir, false, s.opts.LockTimeout); err != nil {
+		return err
 	}
 	if err := s.initialize(); err != nil {
 		return err
 	}
+	s.synced = s.knownEnd()
 	name := filepath.Join(s.dir, checkpoint.Name)
 	err = s.fs.Rename(name, name+time.Now().UTC().Format(".20060102T150405.000000000"))
 	if err != nil && !isMissing(err) {
@@ -68,4 +72,33 @@ func setIndexAside(s *Spool) (err error) {
 		return fmt.Errorf("boltspool: %s: %w", s.dir, err)
 	}
 	return nil
+}
+
+func (s *Spool) checkIsSpool() error {
+	files, err := s.fs.ReadDir(s.segDir())
+	if err != nil {
+		return fmt.Errorf("boltspool: %s is not a spool: %w", s.dir, err)
+	}
+	_, err = vfs.ReadFile(s.fs, s.formatName(), 1<<10)
+	switch {
+	case !isMissing(err):
+		return nil // initialize looks at it
+	case len(files) > 0:
+		return fmt.Errorf("boltspool: %w", errNoFormat(s.dir))
+	}
+	return fmt.Errorf("boltspool: %s is not a spool: it has no file FORMAT", s.dir)
+}
+
+// knownEnd returns up to where the log was durable, as far as the old index can
+// tell. All that is there up to here and cannot be read is damage.
+func (s *Spool) knownEnd() seglog.Place {
+	old, err := checkpoint.Open(s.fs, s.dir, true, s.opts.LockTimeout)
+	if err != nil {
+		return 0
+	}
+	defer old.Close()
+	if state, err := old.State(); err == nil && state.Spool == s.id {
+		return state.Place
+	}
+	return 0
 }

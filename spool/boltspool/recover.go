@@ -22,8 +22,10 @@ func (s *Spool) open() (err error) {
 			return fmt.Errorf("boltspool: %w", err)
 		}
 	}
-	if s.lock, err = lockDir(s.dir, s.opts.ReadOnly, s.opts.LockTimeout); err != nil {
-		return err
+	if s.lock == nil { // Rebuild has it already
+		if s.lock, err = lockDir(s.dir, s.opts.ReadOnly, s.opts.LockTimeout); err != nil {
+			return err
+		}
 	}
 	if err := s.initialize(); err != nil {
 		return err
@@ -35,7 +37,7 @@ func (s *Spool) open() (err error) {
 	if err := s.openIndex(); err != nil {
 		return err
 	}
-	if err := s.load(left.synced); err != nil {
+	if err := s.load(max(left.synced, s.synced)); err != nil {
 		return err
 	}
 	if s.opts.ReadOnly {
@@ -91,7 +93,7 @@ func (s *Spool) load(synced seglog.Place) (err error) {
 		return fmt.Errorf("boltspool: %s: %w; Rebuild makes it anew from the segments", s.dir, err)
 	}
 	start := seglog.Start{Place: s.mu.end.Place, Number: s.mu.end.Number, Synced: synced}
-	gone, err := s.replay(start)
+	gone, err := s.replay(start, len(bad) > 0)
 	if err != nil {
 		return fmt.Errorf("boltspool: %s: reading the log: %w", s.dir, err)
 	}

@@ -19,16 +19,15 @@ type replay struct {
 	lost    map[spool.ID]damage // entries whose last record is damaged
 	regions []damage            // damage of which no entry is known
 
-	// find, if it is not nil, looks for a body that no group has brought: without
-	// one the entry is left out, and counted.
-	find    func(spool.ID) (index.Body, bool)
-	leftOut int
+	whole   *whole // if all of the log is read, and not what follows a checkpoint
+	lenient bool   // the checkpoint did not say everything: bodies are where they were moved
 }
 
 // A damage is what could not be read of the log.
 type damage struct {
 	segments []uint32
 	err      error
+	id       spool.ID // of an entry of which an older record serves
 }
 
 func newReplay(x *index.Index) *replay {
@@ -37,16 +36,19 @@ func newReplay(x *index.Index) *replay {
 
 // replay applies what stands in the log behind the checkpoint. It returns what
 // was removed there.
-func (s *Spool) replay(start seglog.Start) (removed map[spool.ID]bool, err error) {
+func (s *Spool) replay(start seglog.Start, lenient bool) (removed map[spool.ID]bool, err error) {
 	r := newReplay(s.mu.index)
+	r.lenient = lenient
 	r.opening = s.mu.end.Opening
 	if start.Place == 0 { // Rebuild
-		r.find = s.findFile
+		r.whole = newWhole(s)
 	}
 	if err := s.log.Replay(start, r.apply, r.damaged); err != nil {
 		return nil, err
 	}
-	s.leftOut = r.leftOut
+	if r.whole != nil {
+		s.leftOut = r.whole.end(r.x, len(r.regions)+len(r.lost) > 0)
+	}
 	s.mu.end.Opening = r.opening
 	s.mu.end.Place, s.mu.end.Number = s.log.End()
 	for id, d := range r.lost {
@@ -59,7 +61,7 @@ func (s *Spool) replay(start seglog.Start) (removed map[spool.ID]bool, err error
 }
 
 func (r *replay) damaged(d *seglog.Damage) error {
-	r.regions = append(r.regions, damage{d.Segments(), d})
+	r.regions = append(r.regions, damage{segments: d.Segments(), err: d})
 	return nil
 }
 
@@ -70,6 +72,8 @@ func (r *replay) apply(g seglog.Group) error {
 		return r.damaged(&seglog.Damage{From: g.Place, To: g.Place, Err: err})
 	}
 	a := &application{replay: r, place: g.Place, payload: g.Payload, brought: broughtBodies(g, bodies)}
+	r.whole.brought(a.brought)
+	found := false
 	for c, err := range record.Changes(g.Payload, rest) {
 		if err == nil {
 			err = a.change(c)
@@ -78,15 +82,33 @@ func (r *replay) apply(g seglog.Group) error {
 			r.done(c)
 			continue
 		}
-		_, older := r.x.Find(c.ID)
-		if d := (&seglog.Damage{From: g.Place, To: g.Place, Err: err}); c.Op == record.Put && !older {
-			r.lost[c.ID] = damage{d.Segments(), d}
-		} else if err := r.damaged(d); err != nil { // an older record of the entry serves
-			return err
-		}
+		found = true
+		r.changeDamaged(c, &seglog.Damage{From: g.Place, To: g.Place, Err: err})
+	}
+	if g.Err != nil && !found { // in what has no checksum of its own
+		r.damaged(&seglog.Damage{From: g.Place, To: g.Place, Err: g.Err})
 	}
 	r.x.Sweep()
 	return nil
+}
+
+func (r *replay) changeDamaged(c record.Change, d *seglog.Damage) {
+	found := damage{segments: d.Segments(), err: d}
+	switch {
+	case c.Op != record.Put:
+		r.regions = append(r.regions, found)
+	case r.knows(c.ID): // an older record of the entry serves
+		found.id = c.ID
+		r.regions = append(r.regions, found)
+	default:
+		r.lost[c.ID] = found
+	}
+}
+
+// knows reports whether an older record of an entry was found.
+func (r *replay) knows(id spool.ID) bool {
+	_, ok := r.x.Find(id)
+	return ok || r.whole.has(id)
 }
 
 // done notes a change that was applied.
@@ -137,8 +159,13 @@ func (a *application) change(c record.Change) error {
 		return a.put(c)
 	case record.Remove:
 		a.x.Remove(c.ID)
+		a.whole.forget(c.ID)
 	case record.Move:
 		to, ok := a.brought[c.ID]
+		if ok && (a.whole != nil || a.lenient) {
+			a.x.PlaceBody(c.ID, to.Place, c.Entries)
+			return nil
+		}
 		if !ok || !a.x.MoveBody(c.ID, c.From, to.Place, c.Entries) {
 			return fmt.Errorf("body %s did not stand at %v", c.ID, c.From)
 		}
@@ -154,21 +181,30 @@ func (a *application) put(c record.Change) error {
 	ref, ok := a.x.FindBody(e.Body)
 	if !ok {
 		body, ok := a.brought[e.Body]
-		if !ok && a.find != nil {
-			if body, ok = a.find(e.Body); !ok {
-				a.leftOut++
-				a.x.Remove(e.ID)
-				return nil
-			}
+		if !ok && a.whole != nil {
+			a.x.Remove(e.ID)
+			a.whole.postpone(e, a.item(e, c))
+			return nil
 		}
 		ref = a.x.AddBody(e.Body, body) // lost, if it is not there
 	}
-	size := max(a.x.Body(ref).Size-e.Skip, 0) + int64(len(e.Header))
-	a.x.Put(&index.Item{
-		ID: e.ID, Due: e.Due, Received: e.Received, Place: seglog.PayloadPlace(a.place, c.At), Length: c.Length,
-		Size: size, State: e.State, Body: ref, Queue: e.Queue, Class: e.Class,
-	})
+	a.whole.forget(e.ID)
+	putOn(a.x, ref, a.item(e, c), e.Skip, len(e.Header))
 	return nil
+}
+
+// item returns what the index is told of an entry, but for its body.
+func (a *application) item(e *spool.Entry, c record.Change) *index.Item {
+	return &index.Item{
+		ID: e.ID, Due: e.Due, Received: e.Received, Place: seglog.PayloadPlace(a.place, c.At), Length: c.Length,
+		State: e.State, Queue: e.Queue, Class: e.Class,
+	}
+}
+
+// putOn puts an entry on its body.
+func putOn(x *index.Index, ref index.BodyRef, it *index.Item, skip int64, header int) {
+	it.Body, it.Size = ref, max(x.Body(ref).Size-skip, 0)+int64(header)
+	x.Put(it)
 }
 
 // decode returns the entry of a Put.
@@ -234,5 +270,5 @@ func (s *Spool) loadDamage(text []byte) {
 	if err := json.Unmarshal(text, &d); err != nil {
 		d = damageText{Text: fmt.Sprintf("a note of damage is damaged itself: %q", text)}
 	}
-	s.noteDamage(d.ID, damage{d.Segments, errors.New(d.Text)})
+	s.noteDamage(d.ID, damage{segments: d.Segments, err: errors.New(d.Text)})
 }

@@ -43,6 +43,11 @@ func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.Entries, st.Bytes = s.mu.index.Len(), s.mu.index.Bytes()
+	for id := range s.mu.damaged {
+		if _, ok := s.mu.index.Find(id); !ok {
+			st.Entries++
+		}
+	}
 	st.SetAside += len(s.mu.damaged) + len(s.mu.regions)
 	return st
 }

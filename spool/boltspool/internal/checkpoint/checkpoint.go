@@ -187,7 +187,8 @@ func (f *File) Load(put func(*index.Saved), bad func(key, value []byte, err erro
 
 // Matches reports whether value is what is said of the entry with this ID.
 func Matches(id spool.ID, value []byte) (v index.Saved, ok bool) {
-	return v, parseSaved(id[:], value, &v, names{}) == nil
+	err := parseSaved(id[:], value, &v, names{})
+	return v, err == nil
 }
 
 // Damage hands out what AddDamage was given.
@@ -204,6 +205,7 @@ func (f *File) Damage(each func(text []byte)) error {
 type Change struct {
 	State  State
 	Snap   *index.Snapshot
+	Drop   [][]byte // keys of records that are damaged and not needed any more
 	Damage [][]byte // to be added
 }
 
@@ -217,7 +219,7 @@ func (f *File) Write(c *Change) error {
 	}
 	bytes, err := f.fill(tx, c)
 	if err == nil {
-		err = f.space.reserve(tx.Size(), need(tx.Size(), len(c.Snap.Puts)+len(c.Snap.Removed)+len(c.Damage)+1, bytes))
+		err = f.space.reserve(tx.Size(), need(tx.Size(), len(c.Snap.Puts)+len(c.Snap.Removed)+len(c.Drop)+len(c.Damage)+1, bytes))
 	}
 	if err != nil {
 		return errors.Join(err, rollback(tx))
@@ -247,6 +249,11 @@ func (f *File) fill(tx *bbolt.Tx, c *Change) (bytes int64, err error) {
 	defer recoverDamage(&err)()
 	entries := tx.Bucket(bucketEntries)
 	entries.FillPercent = fillPercent
+	for _, key := range c.Drop { // before the Puts, which may have the same key
+		if err := entries.Delete(key); err != nil {
+			return 0, err
+		}
+	}
 	for i := range c.Snap.Removed {
 		if err := entries.Delete(c.Snap.Removed[i][:]); err != nil {
 			return 0, err

@@ -114,6 +114,25 @@ func (x *Index) MoveBody(id spool.ID, from, to seglog.Place, entries []spool.ID)
 	return true
 }
 
+// PlaceBody notes where a body is in the log, wherever it was thought to be, and
+// whatever is known of the entries that refer to it.
+func (x *Index) PlaceBody(id spool.ID, to seglog.Place, entries []spool.ID) {
+	ref, ok := x.FindBody(id)
+	if !ok {
+		return
+	}
+	if b := x.Body(ref); !b.File {
+		x.count(b.Place, -seglog.FrameSize(b.Size))
+		x.bodies.at(uint32(ref)).place = to
+		x.count(to, seglog.FrameSize(b.Size))
+	}
+	for _, e := range entries {
+		if n, ok := x.find(e); ok {
+			x.touch(n)
+		}
+	}
+}
+
 func (x *Index) drop(ref BodyRef) {
 	s := x.bodies.at(uint32(ref))
 	if s.refs--; s.refs == 0 {

@@ -129,9 +129,6 @@ func (x *Index) Adopt(v *Saved) {
 	x.touch(n)
 }
 
-// Forget has the next Snapshot remove what earlier ones may have said of an ID.
-func (x *Index) Forget(id spool.ID) { x.gone = append(x.gone, id) }
-
 // A Visit is an entry as Each shows it.
 type Visit struct {
 	ID    spool.ID

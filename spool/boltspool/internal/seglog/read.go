@@ -98,6 +98,19 @@ func (l *Log) closeSome() {
 	}
 }
 
+// CheckSegment says what is wrong with the first bytes of a segment.
+func (l *Log) CheckSegment(n uint32) error {
+	defer l.Reading()()
+	b := make([]byte, segmentHeader)
+	if _, err := l.ReadAt(b, At(n, 0)); err != nil && err != io.EOF {
+		return err
+	}
+	if err := checkSegmentHeader(b, l.Spool, n); err != nil {
+		return fmt.Errorf("%s: %w", SegmentName(n), err)
+	}
+	return nil
+}
+
 // ReadAt reads what stands at a place. Like io.ReaderAt it answers io.EOF where
 // the segment ends. The caller is Reading.
 func (l *Log) ReadAt(b []byte, p Place) (int, error) {

@@ -181,7 +181,6 @@ func (w *walk) searchSegment(n uint32, off int64) (*found, error) {
 
 // end decides about the last group, and where the log ends.
 func (w *walk) end(apply func(Group) error) error {
-	torn := false
 	if g := w.held; g != nil {
 		whole := g.end() <= w.start.Synced
 		if !whole && g.Err == nil {
@@ -198,7 +197,7 @@ func (w *walk) end(apply func(Group) error) error {
 				return err
 			}
 		} else {
-			w.off, w.number, torn = g.Place.Offset(), g.Number, true
+			w.off, w.number = g.Place.Offset(), g.Number
 		}
 	}
 	l := w.l
@@ -207,14 +206,12 @@ func (w *walk) end(apply func(Group) error) error {
 		return nil
 	}
 	s := l.mu.segments[w.segments[0]]
-	to, err := w.endMissing(torn)
+	to, err := w.endMissing()
 	if err != nil {
 		return err
 	}
 	if to > 0 {
-		for _, n := range w.segments {
-			l.mu.segments[n].set = l.mu.segments[n].set || n <= to.Segment()
-		}
+		s.set = true
 		l.number++ // what comes next does not pass for what is missing
 		return w.report(&Damage{From: At(s.number, w.off), To: to, Err: errors.New("its end is missing")})
 	}
@@ -225,16 +222,20 @@ func (w *walk) end(apply func(Group) error) error {
 // endMissing returns up to where the log was durable, if it cannot be read up to
 // there, else 0. When that is not known, because the index is made anew, all that
 // looks as if it had been written counts.
-func (w *walk) endMissing(torn bool) (Place, error) {
+func (w *walk) endMissing() (Place, error) {
 	n, last := w.segments[0], w.segments[len(w.segments)-1]
 	if synced := w.start.Synced; synced > 0 || !w.gaps {
-		if At(n, w.off) < synced {
+		missing := At(n, w.off) < synced
+		if synced.Offset() == segmentHeader { // a segment that was not begun: that before it may be whole
+			missing = last > n && w.segments[1] < synced.Segment()
+		}
+		if missing {
 			return synced, nil
 		}
 		return 0, nil
 	}
 	b, err := w.window.read(w.l, n, w.off, frameHeader)
-	if torn || last > n || len(b) == frameHeader && binary.LittleEndian.Uint64(b[8:]) == uint64(n) {
+	if last > n || len(b) == frameHeader && binary.LittleEndian.Uint64(b[8:]) == uint64(n) {
 		return max(At(last, 0), At(n, w.off).Plus(1)), err
 	}
 	return 0, err
