@@ -1,6 +1,7 @@
 package boltspool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,10 +20,14 @@ import (
 // the call, all of it, and durable when Backup returns nil; after an error nothing
 // stays of it. Everything else goes on meanwhile, but space is not used again
 // before the copy is ready, so that the spool may grow by what passes through it.
+// What is damaged in the spool is so in the copy. Close ends a Backup with
+// spool.ErrClosed. Several may run at a time.
 //
 // Whoever opens the copy while the original lives on sends messages twice: open it
 // with Options.ReadOnly to look, or when the original is gone.
 func (s *Spool) Backup(ctx context.Context, dir string) (err error) {
+	s.backups.RLock()
+	defer s.backups.RUnlock()
 	if err := s.writable(); err != nil {
 		return err
 	}
@@ -68,31 +73,79 @@ type backup struct {
 }
 
 func (b *backup) run() error {
+	if err := b.wanted(); err != nil {
+		return err
+	}
 	if err := b.makeDirs(); err != nil {
 		return err
 	}
-	var err error
-	if !b.s.keeper.run(func() { err = b.s.keeper.checkpoint() }) {
-		return spool.ErrClosed
-	}
-	if err != nil && !errors.Is(err, vfs.ErrNoSpace) { // the copy has more of the log to read then
+	if err := b.checkpoint(); err != nil {
 		return err
 	}
 	state, err := b.copyIndex()
 	if err != nil {
 		return err
 	}
-	// What the index says is in the log up to here, and so is what came since.
-	b.s.mu.Lock()
-	end, files := b.s.mu.end.Place, b.s.mu.index.Files()
-	b.s.mu.Unlock()
-	if err := b.copySegments(state.Place.Segment(), end); err != nil {
+	m := b.moment()
+	if err := b.copySegments(state.Place.Segment(), m); err != nil {
 		return err
 	}
-	if err := b.copyFiles(files); err != nil {
+	if m.uncertain {
+		if m.files, err = b.allFiles(); err != nil {
+			return err
+		}
+	}
+	if err := b.copyFiles(m.files); err != nil {
 		return err
 	}
 	return b.finish()
+}
+
+// wanted returns why the backup is not to go on.
+func (b *backup) wanted() error {
+	if b.s.closed.Load() {
+		return spool.ErrClosed
+	}
+	return b.ctx.Err()
+}
+
+// checkpoint brings the index up to date, so that the copy has little of the log
+// to read.
+func (b *backup) checkpoint() error {
+	s, err := b.s, error(nil)
+	running := s.keeper.run(func() {
+		if err = s.failed(); err != nil {
+			return
+		}
+		if err = s.keeper.checkpoint(); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
+			err = s.fail(err)
+		}
+	})
+	switch {
+	case !running:
+		return spool.ErrClosed
+	case errors.Is(err, vfs.ErrNoSpace): // the copy has more to read then
+		return nil
+	}
+	return err
+}
+
+// A moment is what the copy is to hold: the log up to here, of which the copy of
+// the index knows a part.
+type moment struct {
+	end       seglog.Place
+	segments  []seglog.Usage
+	files     []spool.ID
+	uncertain bool // all is to be copied, since it is not known what is needed
+}
+
+func (b *backup) moment() moment {
+	s := b.s
+	s.publishing.Lock() // what is needed is that of the whole groups up to the end
+	defer s.publishing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return moment{s.mu.end.Place, s.log.Usage(), s.mu.index.Files(), s.uncertain()}
 }
 
 func (b *backup) makeDirs() error {
@@ -128,10 +181,26 @@ func (b *backup) create(name string, fill func(w io.Writer) error) (err error) {
 	}
 	b.made = append(b.made, name)
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := fill(io.NewOffsetWriter(f, 0)); err != nil {
-		return err
+	w := &backupWriter{b: b, w: io.NewOffsetWriter(f, 0)}
+	if err := fill(w); err != nil {
+		return cmp.Or(w.err, err) // bbolt keeps but the text of ours
 	}
 	return f.Sync()
+}
+
+// A backupWriter writes as long as the backup is to go on.
+type backupWriter struct {
+	b   *backup
+	w   io.Writer
+	err error
+}
+
+func (w *backupWriter) Write(p []byte) (n int, err error) {
+	if err = w.b.wanted(); err == nil {
+		n, err = w.w.Write(p)
+	}
+	w.err = err
+	return n, err
 }
 
 func (b *backup) copyIndex() (state checkpoint.State, err error) {
@@ -144,26 +213,58 @@ func (b *backup) copyIndex() (state checkpoint.State, err error) {
 
 // copySegments copies those of which something is needed, or which stand behind
 // the checkpoint, up to the end.
-func (b *backup) copySegments(from uint32, end seglog.Place) error {
-	for _, u := range b.s.log.Usage() {
-		if u.Segment > end.Segment() || u.Live == 0 && u.Segment < from && !u.Set {
+func (b *backup) copySegments(from uint32, m moment) error {
+	for _, u := range m.segments {
+		needed := u.Live > 0 || u.Segment >= from || m.uncertain
+		if u.Segment > m.end.Segment() || !needed {
 			continue
 		}
 		size := u.End
-		if u.Segment == end.Segment() {
-			size = end.Offset()
+		if u.Segment == m.end.Segment() {
+			size = m.end.Offset()
 		}
-		err := b.create(filepath.Join(b.dir, "seg", seglog.SegmentName(u.Segment)), func(w io.Writer) error {
-			return b.copySome(w, func(p []byte, off int64) (int, error) {
-				defer b.s.log.Reading()()
-				return b.s.log.ReadAt(p, seglog.At(u.Segment, off))
-			}, size)
-		})
-		if err != nil {
+		if err := b.copySegment(u.Segment, size); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (b *backup) copySegment(n uint32, size int64) error {
+	read := func(p []byte, off int64) (int, error) {
+		defer b.s.log.Reading()()
+		return b.s.log.ReadAt(p, seglog.At(n, off))
+	}
+	if _, err := read(nil, 0); isMissing(err) {
+		b.s.logger.Warn("boltspool: a segment is missing, in the copy too", "dir", b.s.dir, "segment", seglog.SegmentName(n))
+		return nil
+	}
+	return b.create(filepath.Join(b.dir, "seg", seglog.SegmentName(n)), func(w io.Writer) error {
+		return b.copySome(w, read, size)
+	})
+}
+
+// allFiles returns the bodies of which there are files.
+func (b *backup) allFiles() (ids []spool.ID, err error) {
+	dirs, err := b.fs.ReadDir(b.s.bigDir)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range dirs {
+		if !d.IsDir() {
+			continue
+		}
+		files, err := b.fs.ReadDir(filepath.Join(b.s.bigDir, d.Name()))
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			if id, err := spool.ParseID(f.Name()); err == nil {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids, nil
 }
 
 func (b *backup) copyFiles(ids []spool.ID) error {
@@ -198,9 +299,6 @@ func (b *backup) copySome(w io.Writer, readAt func(p []byte, off int64) (int, er
 		b.buf = make([]byte, 1<<20)
 	}
 	for off := int64(0); off < size; {
-		if err := b.ctx.Err(); err != nil {
-			return err
-		}
 		n, err := readAt(b.buf[:min(int64(len(b.buf)), size-off)], off)
 		if _, err := w.Write(b.buf[:n]); err != nil {
 			return err

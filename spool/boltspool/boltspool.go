@@ -56,7 +56,8 @@ type Spool struct {
 		durable map[string]bool
 	}
 
-	publishing sync.Mutex // held while mu.index is between two groups, with mu or without
+	backups    sync.RWMutex // shared by each Backup, for whose end Close waits
+	publishing sync.Mutex   // held while mu.index is between two groups, with mu or without
 
 	mu struct {
 		sync.Mutex
@@ -159,6 +160,8 @@ func (s *Spool) Close() error {
 	}
 	s.inbox.close()
 	<-s.committerDone
+	s.backups.Lock() // they end now, and use what Close takes away
+	defer s.backups.Unlock()
 	err := s.keeper.close()
 	err = errors.Join(err, s.marks.clear())
 	return errors.Join(err, s.closeFiles())
