@@ -46,7 +46,7 @@ func lockDir(dir string, readOnly bool, timeout time.Duration) (*os.File, error)
 		time.Sleep(lockPoll) // flock knows no timeout
 	}
 	if errors.Is(err, errLocked) {
-		err = fmt.Errorf("boltspool: %s is %w by %s: one process at a time can open a spool", dir, ErrInUse, lockHolder(f))
+		err = fmt.Errorf("boltspool: %s is %w by %s: one process at a time can open a spool", dir, ErrInUse, lockHolder(f, readOnly))
 	}
 	if err != nil {
 		f.Close()
@@ -61,8 +61,12 @@ func lockDir(dir string, readOnly bool, timeout time.Duration) (*os.File, error)
 	return f, nil
 }
 
-// lockHolder names the process that wrote itself into the lock file.
-func lockHolder(f *os.File) string {
+// lockHolder names the process that wrote itself into the lock file, unless those
+// have the lock who only read, and write nothing.
+func lockHolder(f *os.File, readOnly bool) string {
+	if !readOnly && tryLock(f, true) == nil {
+		return "another process that looks at it (Options.ReadOnly)"
+	}
 	b, _ := io.ReadAll(io.LimitReader(f, 32))
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil {
