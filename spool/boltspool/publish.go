@@ -36,13 +36,13 @@ func (g *group) write() (start seglog.Place, err error) {
 		return 0, fmt.Errorf("sync of the log: %w", err)
 	}
 	g.appended = true
-	g.count()
 	end, _ := g.s.log.End()
+	g.count(end.Offset() - start.Offset())
 	g.s.marks.synced(end)
 	return start, nil
 }
 
-func (g *group) count() {
+func (g *group) count(bytes int64) {
 	c := &g.s.counted
 	changes := len(g.moves)
 	for _, u := range g.units {
@@ -50,7 +50,7 @@ func (g *group) count() {
 	}
 	c.groups.Add(1)
 	c.changes.Add(int64(changes))
-	c.written.Add(g.bytes)
+	c.written.Add(bytes)
 }
 
 // listBodies lists the bodies as the payload names them, and those that follow

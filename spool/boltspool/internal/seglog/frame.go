@@ -1,6 +1,7 @@
 package seglog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -107,11 +108,26 @@ func parseHeader(b []byte, s seed, segment uint32, off int64) (h header, err err
 }
 
 // appendSegmentHeader adds the first bytes of a segment to b. They are for people
-// and their tools: nothing depends on them.
+// and their tools: nothing but Verify reads them.
 func appendSegmentHeader(b []byte, spool spool.ID, segment uint32) []byte {
 	start := len(b)
 	b = append(b, segmentMagic...)
 	b = binary.LittleEndian.AppendUint32(b, segment)
 	b = append(b, spool[:]...)
 	return binary.LittleEndian.AppendUint32(b, Checksum(b[start:]))
+}
+
+// checkSegmentHeader says what is wrong with the first bytes of a segment.
+func checkSegmentHeader(b []byte, spool spool.ID, segment uint32) error {
+	switch {
+	case len(b) < segmentHeader || string(b[:len(segmentMagic)]) != segmentMagic:
+		return errors.New("no segment begins there")
+	case Checksum(b[:segmentHeader-4]) != binary.LittleEndian.Uint32(b[segmentHeader-4:]):
+		return errors.New("wrong checksum of the segment header")
+	case !bytes.Equal(b[12:28], spool[:]):
+		return errors.New("it is a segment of another spool")
+	case binary.LittleEndian.Uint32(b[8:]) != segment:
+		return fmt.Errorf("it says that it is segment %016x", binary.LittleEndian.Uint32(b[8:]))
+	}
+	return nil
 }
