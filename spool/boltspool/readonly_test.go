@@ -216,7 +216,8 @@ func TestReadOnlyInUse(t *testing.T) {
 
 // TestReadOnlyNothing makes no spool where there is none.
 func TestReadOnlyNothing(t *testing.T) {
-	for _, dir := range []string{fastDir(t), filepath.Join(fastDir(t), "none")} {
+	none := filepath.Join(fastDir(t), "none")
+	for _, dir := range []string{fastDir(t), none} {
 		if _, err := Open(dir, &Options{ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "not a spool") || !strings.Contains(err.Error(), dir) {
 			t.Errorf("got %v, want that %s is not a spool", err, dir)
 		}
@@ -224,7 +225,7 @@ func TestReadOnlyNothing(t *testing.T) {
 			t.Errorf("%v was made", files)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(fastDir(t), "none")); err == nil {
+	if _, err := os.Stat(none); err == nil {
 		t.Error("a directory was made")
 	}
 }
