@@ -93,7 +93,7 @@ func (l *eioLife) traced(kind eioKind) []hit {
 	switch {
 	case len(paths) == 0 && kind.call != "unlinkat" && kind.call != "renameat":
 		from += rand.IntN(12) // beyond those of opening
-	case kind.aim == atWork || kind.aim == atBig:
+	case kind.aim == atWork || kind.aim == atBig || kind.aim == atStop && kind.isSync():
 		from += rand.IntN(3)
 	}
 	which := strconv.Itoa(from)
@@ -114,7 +114,7 @@ func (l *eioLife) traced(kind eioKind) []hit {
 func (l *eioLife) hooked(kind eioKind, try int) (hits []hit) {
 	l.t.Helper()
 	l.cfg.FailFile, l.cfg.FailSync = kind.file, 1
-	if kind.aim == atWork || kind.aim == atBig {
+	if kind.aim != atFirst && kind.aim != atRestart {
 		l.cfg.FailSync += (try - 1) % 3 // the first may be one of opening
 	}
 	l.run()

@@ -74,7 +74,7 @@ func (k *keeper) look() {
 	}
 	if dirty > maxBehind { // what is in memory for the next checkpoint stays bounded
 		k.writing.Lock()
-		k.writing.Unlock()
+		k.writing.Unlock() //lint:ignore SA2001 the wait is what is wanted
 	}
 }
 
