@@ -92,7 +92,6 @@ var eioKinds = []eioKind{
 	{fault{"working", "fdatasync", "segment"}, stops, atWork},
 	{fault{"working", "fallocate", "segment"}, stops, atWork},
 	{fault{"working", "pwrite64", "segment"}, stops, atWork},
-	{fault{"working", "fsync", "segment"}, stops, atWork},
 	{fault{"working", "renameat", "spare to segment"}, stops, atWork},
 	{fault{"working", "fsync", "seg/"}, stops, atWork},
 	{fault{"working", "fallocate", "spare"}, stopsSoon, atWork},
@@ -146,7 +145,7 @@ func (f fault) paths(dir string) []string {
 // whichever file it is, but for what is in the way.
 func fateOf(f fault) fate {
 	switch {
-	case f.call == "unlinkat" && f.file == "index.db.tmp":
+	case f.call == "unlinkat" && f.file == "index.db.tmp", f == fault{"opening", "unlinkat", "segment"}:
 		return opensNot
 	case f.call == "unlinkat":
 		return harmless

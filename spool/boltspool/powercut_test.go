@@ -14,7 +14,7 @@ import (
 // TestPowerCut cuts the power of a spool at random operations, on a file system
 // that forgets any part of what was not synced, and looks for everything that was
 // acknowledged. What a seed does depends on it alone, but for the IDs.
-func TestPowerCut(t *testing.T) { simulate(t, 0, 600, 30_000) }
+func TestPowerCut(t *testing.T) { simulate(t, 0, 600, 10_000) }
 
 // TestEIO lets an operation fail in each life, too, as a damaged disk does.
 func TestEIO(t *testing.T) { simulate(t, syscall.EIO, 300, 10_000) }

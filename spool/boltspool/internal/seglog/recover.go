@@ -2,8 +2,10 @@ package seglog
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -142,19 +144,10 @@ func (l *Log) Resume() error {
 	if l.cur != nil && l.cur.set { // nothing is written to a segment that is damaged
 		l.cur = nil
 	}
-	s := l.cur
-	for n, behind := range l.mu.segments {
-		if s != nil && n > s.number && !behind.set {
-			if behind.f != nil { // Replay has looked into it
-				behind.f.Close()
-			}
-			l.remove(l.path(n))
-			delete(l.mu.segments, n)
-		}
+	if err := l.deleteBehind(); err != nil {
+		return err
 	}
-	l.mu.Lock()
-	l.publishFiles()
-	l.mu.Unlock()
+	s := l.cur
 	if err := l.FS.SyncDir(l.Dir); err != nil {
 		return err
 	}
@@ -179,6 +172,32 @@ func (l *Log) Resume() error {
 		}
 	}
 	return f.Sync()
+}
+
+// deleteBehind deletes segments behind the end. One that stayed would stand between
+// the groups before it and those that follow.
+func (l *Log) deleteBehind() error {
+	s := l.cur
+	if s == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.publishFiles()
+	for n, behind := range l.mu.segments {
+		if n <= s.number || behind.set {
+			continue
+		}
+		if behind.f != nil { // Replay has looked into it
+			behind.f.Close()
+			behind.f = nil
+		}
+		if err := l.FS.Remove(l.path(n)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		delete(l.mu.segments, n)
+	}
+	return nil
 }
 
 // confirm makes the last group durable if nothing says that it is: the process
