@@ -59,6 +59,16 @@ func entryFile(s *Spool, id spool.ID) (name string, off int64, err error) {
 // checkIndex compares what a spool has counted with what is there, and reads
 // every entry.
 func checkIndex(s *Spool) error {
+	err := checkMemory(s)
+	for _, scanErr := range s.Scan(context.Background(), spool.Query{}) {
+		err = errors.Join(err, scanErr)
+	}
+	return err
+}
+
+// checkMemory checks the index in memory against itself, and against what the log
+// counts.
+func checkMemory(s *Spool) error {
 	live := map[uint32]int64{}
 	for _, u := range s.log.Usage() {
 		if u.Live != 0 {
@@ -66,12 +76,8 @@ func checkIndex(s *Spool) error {
 		}
 	}
 	s.mu.Lock()
-	err := s.mu.index.Check(live)
-	s.mu.Unlock()
-	for _, scanErr := range s.Scan(context.Background(), spool.Query{}) {
-		err = errors.Join(err, scanErr)
-	}
-	return err
+	defer s.mu.Unlock()
+	return s.mu.index.Check(live)
 }
 
 func flip(t *testing.T, name string, off int64) {
