@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ type scaleOpened struct {
 type scaleRequest struct {
 	Fill   int            // store so many messages that are due much later
 	Accept *commits.Phase // store messages that are due at once
-	Drain  bool           // claim, read and remove all that are due
+	Drain  int            // claim, read and remove all that are due, so many in one Apply
 }
 
 // runScaleProcess is the process.
@@ -114,8 +115,8 @@ func (s *scaleSpool) do(ctx context.Context, request json.RawMessage) (any, erro
 		return nil, s.fill(ctx, r.Fill)
 	case r.Accept != nil:
 		return s.load.Run(ctx, *r.Accept)
-	case r.Drain:
-		return s.drain(ctx)
+	case r.Drain > 0:
+		return s.drain(ctx, r.Drain)
 	}
 	return nil, errors.New("bench: a request for nothing")
 }
@@ -185,25 +186,27 @@ func (f *filler) upToDay() time.Duration {
 	return time.Duration(f.random.Int64N(int64(24 * time.Hour)))
 }
 
-// drain takes out all that is due: one goroutine claims, the workers read and
-// remove, one message at a time.
-func (s *scaleSpool) drain(ctx context.Context) (*commits.Result, error) {
+// drain takes out all that is due: one goroutine claims, the workers read, and
+// remove batch messages with one Apply.
+func (s *scaleSpool) drain(ctx context.Context, batch int) (*commits.Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	due := make(chan *spool.Entry)
+	due := make(chan []*spool.Entry)
 	claimed := make(chan error, 1)
 	go func() {
 		defer close(due)
-		claimed <- s.claim(ctx, due)
+		claimed <- s.claim(ctx, batch, due)
 	}()
 	result, err := commits.Parallel(s.meter, s.workers, func(_ int, latency *measure.Histogram) error {
-		for e := range due {
+		for entries := range due {
 			begin := time.Now()
-			if err := s.take(ctx, e); err != nil {
+			if err := s.take(ctx, entries); err != nil {
 				cancel() // or the others would go on, and claim would wait for us
 				return err
 			}
-			latency.Record(time.Since(begin))
+			for range entries {
+				latency.Record(time.Since(begin))
+			}
 		}
 		return nil
 	})
@@ -214,18 +217,18 @@ func (s *scaleSpool) drain(ctx context.Context) (*commits.Result, error) {
 	return result, err
 }
 
-// claim hands over what is due until nothing is left, in batches as large as
-// those of package queue.
-func (s *scaleSpool) claim(ctx context.Context, due chan<- *spool.Entry) error {
-	const batch = 256
+// claim hands over what is due until nothing is left. It claims as many at once as
+// package queue.
+func (s *scaleSpool) claim(ctx context.Context, batch int, due chan<- []*spool.Entry) error {
+	const most = 256
 	for {
-		entries, _, err := s.store.Claim(ctx, spool.ClaimRequest{Queues: []string{commits.Queue}, Due: time.Now(), Limit: batch})
+		entries, _, err := s.store.Claim(ctx, spool.ClaimRequest{Queues: []string{commits.Queue}, Due: time.Now(), Limit: most})
 		if err != nil || len(entries) == 0 {
 			return err
 		}
-		for _, e := range entries {
+		for some := range slices.Chunk(entries, batch) {
 			select {
-			case due <- e:
+			case due <- some:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -233,15 +236,19 @@ func (s *scaleSpool) claim(ctx context.Context, due chan<- *spool.Entry) error {
 	}
 }
 
-// take reads the body of a claimed entry and removes both.
-func (s *scaleSpool) take(ctx context.Context, e *spool.Entry) error {
-	body, err := s.store.Open(ctx, e.Body)
-	if err != nil {
-		return err
+// take reads the bodies of claimed entries and removes both.
+func (s *scaleSpool) take(ctx context.Context, entries []*spool.Entry) error {
+	units := make([]spool.Unit, 0, len(entries))
+	for _, e := range entries {
+		body, err := s.store.Open(ctx, e.Body)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, body)
+		if err := errors.Join(err, body.Close()); err != nil {
+			return err
+		}
+		units = append(units, spool.Unit{{Op: spool.Remove, Entry: e}})
 	}
-	_, err = io.Copy(io.Discard, body)
-	if err := errors.Join(err, body.Close()); err != nil {
-		return err
-	}
-	return errors.Join(s.store.Apply(ctx, spool.Unit{{Op: spool.Remove, Entry: e}})...)
+	return errors.Join(s.store.Apply(ctx, units...)...)
 }
