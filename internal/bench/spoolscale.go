@@ -39,7 +39,7 @@ type scaleRow struct {
 }
 
 // drainBatch is how many messages a worker removes with one Apply.
-const drainBatch = 16
+const drainBatch = 64
 
 // scale measures a spool with b.flags.entries messages.
 func (b *spoolBench) scale(ctx context.Context) (_ *scaleRow, err error) {

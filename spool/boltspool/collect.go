@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -76,20 +77,26 @@ func (k *keeper) sparse() map[uint32]bool {
 	}
 	picked, bytes := make(map[uint32]bool), int64(0)
 	tried := make(map[uint32]int64)
-	for _, u := range k.s.log.Usage() {
+	usage := k.s.log.Usage()
+	w := k.watch(usage)
+	for _, u := range usage {
 		if before, ok := k.tried[u.Segment]; ok {
 			tried[u.Segment] = before
 			if u.Live >= before {
 				continue
 			}
 		}
-		if u.Sealed && !u.Set && u.Live > 0 && u.Live < u.End/share && bytes < collectBytes {
-			picked[u.Segment] = true
-			tried[u.Segment] = u.Live
-			bytes += u.Live
+		if !u.Sealed || u.Set || u.Live == 0 || u.Live >= u.End/share || bytes >= collectBytes {
+			continue
 		}
+		if w.empties(u) {
+			continue
+		}
+		picked[u.Segment] = true
+		tried[u.Segment] = u.Live
+		bytes += u.Live
 	}
-	k.tried = tried
+	k.tried, k.watched = tried, w.seen
 	return picked
 }
 
@@ -128,6 +135,7 @@ func (k *keeper) find(segments map[uint32]bool) *findings {
 		if from == 0 {
 			break
 		}
+		runtime.Gosched() // or the mutex would be ours again before anybody else is awake
 	}
 	for _, b := range bodies {
 		f.bodies = append(f.bodies, b)

@@ -19,7 +19,8 @@ const (
 	// maxBehind is how many there may be before the committer waits for one that is
 	// being written.
 	maxBehind = 8 * maxDirty
-	// keeperRest is how long the keeper rests after something that it could not do.
+	// keeperRest is how long the keeper rests after something that it could not do, and
+	// how long it watches a segment before it moves what is left in it.
 	keeperRest = time.Second
 )
 
@@ -40,7 +41,8 @@ type keeper struct {
 
 	writing sync.Mutex // held while a checkpoint is written
 
-	tried map[uint32]int64 // how much of a segment was needed when collect had tried it
+	tried   map[uint32]int64    // how much of a segment was needed when collect had tried it
+	watched map[uint32]sighting // segments of which hardly anything is needed, and less may be soon
 }
 
 func newKeeper(s *Spool, file indexFile) *keeper {
@@ -106,6 +108,9 @@ func (k *keeper) behind() (dirty int, due bool) {
 
 func (k *keeper) loop() {
 	defer close(k.done)
+	again := time.NewTimer(keeperRest)
+	again.Stop()
+	defer again.Stop()
 	for {
 		select {
 		case <-k.stop:
@@ -114,6 +119,7 @@ func (k *keeper) loop() {
 			do()
 			continue
 		case <-k.wake:
+		case <-again.C:
 		}
 		if err := k.work(); err != nil {
 			if k.s.failed() != nil {
@@ -127,6 +133,9 @@ func (k *keeper) loop() {
 				rest.Stop()
 				return
 			}
+		}
+		if len(k.watched) > 0 {
+			again.Reset(keeperRest)
 		}
 	}
 }

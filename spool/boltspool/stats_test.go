@@ -105,7 +105,7 @@ func TestStatsRandom(t *testing.T) {
 
 // TestStatsMoved: what is left in a segment is moved, and its space used again.
 func TestStatsMoved(t *testing.T) {
-	s := newTest(t, &Options{segmentSize: taleSegment, Logger: quiet})
+	s := newTest(t, &Options{segmentSize: taleSegment, manual: true})
 	small, filler := storeOne(t, s, noise(1000)), storeOne(t, s, noise(60_000))
 	storeOne(t, s, noise(60_000))
 	removeOne(t, s, filler)

@@ -138,11 +138,11 @@ type Visit struct {
 	Due   int64
 }
 
-// Each shows the entries from a position on, some thousand at the most, and
+// Each shows the entries from a position on, about a thousand at the most, and
 // returns the position to go on from, 0 at the end. An entry that is there from
 // the first call to the last is shown once, whatever changes between the calls.
 func (x *Index) Each(from uint32, f func(*Visit)) (next uint32) {
-	const most = 8 * perChunk
+	const most = perChunk
 	end := min(from+most, x.slots.size())
 	for n := from; n < end; n++ {
 		s := x.slots.at(n)

@@ -52,7 +52,7 @@ func (s *shard) next(i int) int {
 func (t *table) add(n uint32) {
 	h := t.hash(n)
 	s := t.shard(h)
-	if 8*(s.n+1) > 7*len(s.tags) {
+	if 4*(s.n+1) > 3*len(s.tags) { // fuller, what is removed would have many behind it that may move up
 		t.grow(s)
 	}
 	s.put(h, n)
@@ -69,7 +69,7 @@ func (s *shard) put(h uint64, n uint32) {
 
 func (t *table) grow(s *shard) {
 	old := *s
-	size := max(8, 2*len(old.tags))
+	size := max(8, len(old.tags)+len(old.tags)/2)
 	*s = shard{tags: make([]uint8, size), nums: make([]uint32, size)}
 	for i, tag := range old.tags {
 		if tag != 0 {
