@@ -64,7 +64,7 @@ func (s *Scheduler) step() time.Duration {
 	for len(s.mu.later) > 0 && !s.mu.later[0].at.After(now) {
 		j := heap.Pop(&s.mu.later).(*job)
 		j.queue.later--
-		j.queue.ready = append(j.queue.ready, j)
+		j.queue.ready.push(j)
 		s.dispatch(j.queue)
 	}
 	s.startClaim(now)
@@ -137,21 +137,19 @@ func (s *Scheduler) startClaim(now time.Time) {
 func (s *Scheduler) shed() []*spool.Entry {
 	var most *queueState
 	for _, q := range s.mu.queues {
-		if most == nil || len(q.ready) > len(most.ready) {
+		if most == nil || q.ready.len() > most.ready.len() {
 			most = q
 		}
 	}
-	if most == nil || len(most.ready) <= most.config.Concurrency {
+	if most == nil || most.ready.len() <= most.config.Concurrency {
 		return nil
 	}
-	keep := len(most.ready) / 2
+	keep := most.ready.len() / 2
 	var back []*spool.Entry
-	for _, j := range most.ready[keep:] {
+	for _, j := range most.ready.cut(keep) {
 		back = append(back, j.entry)
 		s.mu.bytes -= j.size
 	}
-	clear(most.ready[keep:])
-	most.ready = most.ready[:keep]
 	most.limit = max(keep, most.config.Concurrency)
 	most.full, most.backlog = true, true
 	return back
@@ -226,7 +224,7 @@ func (s *Scheduler) admit(entries []*spool.Entry) (back []*spool.Entry) {
 			continue
 		}
 		q := s.queue(e.Queue, h)
-		if len(q.ready)+q.later >= q.limit && e.State != spool.Final {
+		if q.ready.len()+q.later >= q.limit && e.State != spool.Final {
 			q.full, q.backlog = true, true
 			back = append(back, e)
 			continue

@@ -22,7 +22,7 @@ func (s *Scheduler) keeps(size int64, entries []*spool.Entry) bool {
 		return false
 	}
 	q := s.mu.queues[Deferred]
-	return q == nil || !q.backlog && len(q.ready) == 0 && q.running+len(entries) <= q.config.Concurrency
+	return q == nil || !q.backlog && q.ready.len() == 0 && q.running+len(entries) <= q.config.Concurrency
 }
 
 // storable reports whether a spool surely takes the entries. What it would refuse

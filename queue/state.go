@@ -51,7 +51,7 @@ type queueState struct {
 	name    string
 	config  Config
 	handler Handler
-	ready   []*job
+	ready   readyList
 	later   int // its jobs in state.later
 	running int // slots taken
 	overdue int // of them, handlers past their deadline
@@ -85,7 +85,7 @@ func (q *queueState) configure(c Config) {
 }
 
 func (q *queueState) inUse() bool {
-	return len(q.ready) > 0 || q.running > 0 || q.later > 0 || q.full || q.backlog
+	return q.ready.len() > 0 || q.running > 0 || q.later > 0 || q.full || q.backlog
 }
 
 // queue returns the state of a queue, made at first use. mu is held.
@@ -111,7 +111,7 @@ func (s *Scheduler) enqueue(q *queueState, e *spool.Entry, notBefore time.Time) 
 	j := &job{entry: e, queue: q, size: entrySize(e), at: notBefore}
 	s.mu.bytes += j.size
 	if notBefore.IsZero() {
-		q.ready = append(q.ready, j)
+		q.ready.push(j)
 		return j
 	}
 	q.later++
@@ -133,14 +133,12 @@ func (s *Scheduler) dispatch(q *queueState) {
 // next takes the next job of q and a slot for it; nil if there is none of
 // either. mu is held.
 func (s *Scheduler) next(q *queueState) *job {
-	if s.mu.phase != running || len(q.ready) == 0 || q.running >= q.config.Concurrency {
+	if s.mu.phase != running || q.ready.len() == 0 || q.running >= q.config.Concurrency {
 		return nil
 	}
-	j := q.ready[0]
-	q.ready[0] = nil
-	q.ready = q.ready[1:]
+	j := q.ready.pop()
 	q.running++
-	if q.full && len(q.ready)+q.later <= q.limit/2 {
+	if q.full && q.ready.len()+q.later <= q.limit/2 {
 		q.full = false
 		s.claimAt(time.Time{})
 	}
@@ -182,11 +180,10 @@ func (s *Scheduler) claimAt(t time.Time) {
 func (s *Scheduler) takeWaiting() []*spool.Entry {
 	var entries []*spool.Entry
 	for _, q := range s.mu.queues {
-		for _, j := range q.ready {
+		for _, j := range q.ready.cut(0) {
 			entries = append(entries, j.entry)
 			s.mu.bytes -= j.size
 		}
-		q.ready = nil
 	}
 	for _, j := range s.mu.later {
 		entries = append(entries, j.entry)
@@ -210,7 +207,7 @@ func (s *Scheduler) handOver(entries []*spool.Entry, body *keptBody) {
 			continue
 		}
 		q := s.queue(e.Queue, h)
-		if q.backlog || len(q.ready) > 0 || q.running >= q.config.Concurrency {
+		if q.backlog || q.ready.len() > 0 || q.running >= q.config.Concurrency {
 			q.backlog = true
 			back = append(back, e)
 			continue

@@ -128,7 +128,7 @@ func (s *Scheduler) counts() Stats {
 	st.Overdue, st.Damaged = s.mu.overdue, s.mu.damaged
 	for _, q := range s.mu.queues {
 		st.Running += q.running
-		st.Queues = append(st.Queues, QueueStats{Name: q.name, Ready: int64(len(q.ready)), Running: q.running, Overdue: q.overdue})
+		st.Queues = append(st.Queues, QueueStats{Name: q.name, Ready: int64(q.ready.len()), Running: q.running, Overdue: q.overdue})
 	}
 	return st
 }
