@@ -305,7 +305,7 @@ func crowds(t *testing.T, fault syscall.Errno, damage bool) {
 	dir := filepath.Join(fastDir(t), "spool")
 	runs, base := uint64(15), rand.Uint64()
 	if *long {
-		runs = 300
+		runs = 150
 	}
 	if *simSeed != 0 {
 		runs, base = 1, *simSeed
