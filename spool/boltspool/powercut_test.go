@@ -14,13 +14,13 @@ import (
 // TestPowerCut cuts the power of a spool at random operations, on a file system
 // that forgets any part of what was not synced, and looks for everything that was
 // acknowledged. What a seed does depends on it alone, but for the IDs.
-func TestPowerCut(t *testing.T) { simulate(t, 0, 600, 6_000) }
+func TestPowerCut(t *testing.T) { simulate(t, 0, 250, 6_000) }
 
 // TestEIO lets an operation fail in each life, too, as a damaged disk does.
-func TestEIO(t *testing.T) { simulate(t, syscall.EIO, 300, 6_000) }
+func TestEIO(t *testing.T) { simulate(t, syscall.EIO, 150, 6_000) }
 
 // TestENOSPC lets one find no space, which the spool must get over.
-func TestENOSPC(t *testing.T) { simulate(t, syscall.ENOSPC, 300, 6_000) }
+func TestENOSPC(t *testing.T) { simulate(t, syscall.ENOSPC, 150, 6_000) }
 
 var simSeed = flag.Uint64("simseed", 0, "run simulations with this seed alone")
 
