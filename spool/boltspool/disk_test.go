@@ -53,8 +53,14 @@ func TestFullDisk(t *testing.T) {
 			for s.Health() != nil {
 				expectHint(t, s, "there is room again")
 			}
-			if e := l.tryStore(test.size, 1); e == nil {
-				t.Error("the spool does not accept again, although there is room")
+			// Without a reserve it may be the next message that finds out that there is none.
+			for try := 0; l.tryStore(test.size, 1) == nil; try++ {
+				if try == 3 || test.reserve > 0 {
+					t.Fatal("the spool does not accept again, although there is room")
+				}
+				for s.Health() != nil {
+					expectHint(t, s, "there is room again")
+				}
 			}
 			s.Close()
 			l.verify(dir)

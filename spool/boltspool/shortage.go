@@ -160,14 +160,39 @@ func (s *Spool) probeSpace() {
 	if r.Inodes >= max(s.opts.ReserveInodes, 1) {
 		s.setShort(shortInodes, false)
 	}
-	if !s.short(shortBytes) || r.Bytes < s.opts.Reserve {
+	if !s.short(shortBytes) {
 		return
 	}
-	switch err := s.log.Secure(maxSegmentBody, s.logKeep()); {
-	case err == nil:
-		s.setShort(shortBytes, false)
-	case !errors.Is(err, vfs.ErrNoSpace) && !errors.Is(err, vfs.ErrTooMany):
-		s.fail(err) // a sync among them cannot be tried again
+	s.renew()
+	if s.room().Bytes < s.opts.Reserve {
+		return
+	}
+	if err := s.log.Secure(maxSegmentBody, s.logKeep()); err != nil {
+		s.probed(err)
+		return
+	}
+	s.setShort(shortBytes, false)
+}
+
+// renew begins another segment, if that gives back what the current one takes.
+func (s *Spool) renew() {
+	renewed, err := s.log.Renew(s.logKeep())
+	if err != nil {
+		s.probed(err)
+	}
+	if !renewed {
+		return
+	}
+	s.mu.Lock()
+	s.mu.end.Place, s.mu.end.Number = s.log.End() // of which nothing before is needed, once a checkpoint says so
+	s.mu.Unlock()
+	s.keeper.hint()
+}
+
+// probed takes note of the error of a look for room. A sync cannot be tried again.
+func (s *Spool) probed(err error) {
+	if !errors.Is(err, vfs.ErrNoSpace) && !errors.Is(err, vfs.ErrTooMany) {
+		s.fail(err)
 	}
 }
 
