@@ -12,7 +12,7 @@ import (
 )
 
 // readAhead is how much of the log is read at once: records of entries that were
-// stored together stand together.
+// stored together stand together. It may reach beyond the end of the log.
 const readAhead = 16 << 10
 
 // An entryReader reads the records of entries. It keeps what it read last, since
@@ -27,6 +27,13 @@ type entryReader struct {
 }
 
 func (s *Spool) newReader() *entryReader { return &entryReader{log: s.log} }
+
+// reading is Reading of the log, for what is looked up from here on. Of what was read
+// before, the part behind the end of the log may have been written since.
+func (r *entryReader) reading() (done func()) {
+	r.b = r.b[:0]
+	return r.log.Reading()
+}
 
 // entry reads the record of an entry. The caller is Reading.
 func (r *entryReader) entry(at index.Entry) (*spool.Entry, error) {

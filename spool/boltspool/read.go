@@ -87,7 +87,7 @@ func (c *claim) reported() {
 
 // some claims and reads up to readBatch entries, and returns how many it claimed.
 func (c *claim) some(req *spool.ClaimRequest) (int, error) {
-	defer c.s.log.Reading()()
+	defer c.reader.reading()()
 	taken := c.take(req)
 	for _, at := range taken {
 		c.taken = append(c.taken, at.ID)
@@ -166,7 +166,7 @@ func (s *Spool) readEntry(r *entryReader, at index.Entry) (*spool.Entry, error) 
 // readEntries reads some entries, and hands out each, or a *spool.CorruptError.
 // What is not stored any more is left out. An error says nothing about them.
 func (s *Spool) readEntries(r *entryReader, ids []spool.ID, each func(*spool.Entry, error)) error {
-	defer s.log.Reading()()
+	defer r.reading()()
 	for _, at := range s.lookUp(ids) {
 		e, err := (*spool.Entry)(nil), at.damage
 		if err == nil {
