@@ -54,8 +54,7 @@ func newKeeper(s *Spool, file indexFile) *keeper {
 
 // begin brings the checkpoint up to what was found when the spool was opened.
 func (k *keeper) begin() error {
-	k.saved.Store(uint64(k.s.mu.end.Place))
-	if k.s.dirty() {
+	if k.s.dirty() || k.due() {
 		if err := k.checkpoint(); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
 			return err
 		}

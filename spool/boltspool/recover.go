@@ -67,6 +67,7 @@ func (s *Spool) openIndex() error {
 	if err == nil {
 		s.keeper = newKeeper(s, file)
 		s.mu.end, err = file.State()
+		s.keeper.saved.Store(uint64(s.mu.end.Place))
 	}
 	switch {
 	case errors.Is(err, checkpoint.ErrLocked):
