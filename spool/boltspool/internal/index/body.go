@@ -115,13 +115,14 @@ func (x *Index) MoveBody(id spool.ID, from, to seglog.Place, entries []spool.ID)
 }
 
 // PlaceBody notes where a body is in the log, wherever it was thought to be, and
-// whatever is known of the entries that refer to it.
+// whatever is known of the entries that refer to it. One that is lost stays so: how
+// long it is is not known either.
 func (x *Index) PlaceBody(id spool.ID, to seglog.Place, entries []spool.ID) {
 	ref, ok := x.FindBody(id)
 	if !ok {
 		return
 	}
-	if b := x.Body(ref); !b.File {
+	if b := x.Body(ref); !b.File && !b.Lost() {
 		x.count(b.Place, -seglog.FrameSize(b.Size))
 		x.bodies.at(uint32(ref)).place = to
 		x.count(to, seglog.FrameSize(b.Size))
