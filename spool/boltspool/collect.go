@@ -49,7 +49,7 @@ func (k *keeper) collect() (more bool, err error) {
 	}
 	found := k.find(segments)
 	err = k.move(found)
-	if len(found.bodies)+len(found.records) > 0 { // it was interrupted
+	if err != nil || len(found.bodies)+len(found.records) > 0 { // it was refused, or interrupted
 		k.tried = nil
 	}
 	k.s.log.Reclaim(k.place().Segment())
