@@ -36,11 +36,12 @@ type CopyResult struct {
 	Owned   int64 // with Remove: entries that could not be claimed, and so were left
 
 	// Damaged are the entries and bodies of src that are damaged, each once, and
-	// those entries of dst that are damaged and also in src.
+	// those entries of dst that are damaged and also in src; with Remove, their bodies
+	// too.
 	Damaged []*CorruptError
 	// Left are the entries that could be read and are not in dst: their body is
 	// damaged, dst refuses them by ErrTooLarge, or has them and they are damaged
-	// there. They are still in src.
+	// there; with Remove, or their bodies are. They are still in src.
 	Left []ID
 }
 
@@ -57,8 +58,9 @@ type CopyResult struct {
 // before the next Copy.
 //
 // Copy may be repeated, and should be after an error. What dst has already, by
-// its ID, is skipped, and with Remove removed from src; what shares a body with
-// it is put on that body, if its bytes are the same. Only with what an earlier
+// its ID, is skipped, and with Remove removed from src, once its body was read
+// there; what shares a body with it is put on that body, if its bytes are the
+// same. Only with what an earlier
 // Copy has removed from src nothing is shared any more. Entries that come to
 // src, or change there, while Copy runs may or may not be seen.
 //
@@ -78,7 +80,7 @@ type CopyResult struct {
 func Copy(ctx context.Context, dst, src Spool, opts *CopyOptions) (CopyResult, error) {
 	c := &copier{
 		ctx: ctx, dst: dst, src: src,
-		bodies: make(map[ID]twin), damaged: make(map[ID]bool), mine: make(map[ID]*Entry),
+		bodies: make(map[ID]twin), read: make(map[ID]*CorruptError), damaged: make(map[ID]bool), mine: make(map[ID]*Entry),
 	}
 	if opts != nil {
 		c.CopyOptions = *opts
@@ -107,11 +109,12 @@ type copier struct {
 	ctx       context.Context
 	dst, src  Spool
 	res       CopyResult
-	bodies    map[ID]twin   // by their ID in src: those that dst has
-	damaged   map[ID]bool   // what is in res.Damaged
-	reasons   []error       // why something was left
-	mine      map[ID]*Entry // of those at hand, claimed by this Copy and still in src
-	moved     []*Entry      // of those, what is in dst
+	bodies    map[ID]twin          // by their ID in src: those that dst has
+	read      map[ID]*CorruptError // bodies of dst that were read through, nil for those that are whole
+	damaged   map[ID]bool          // what is in res.Damaged
+	reasons   []error              // why something was left
+	mine      map[ID]*Entry        // of those at hand, claimed by this Copy and still in src
+	moved     []*Entry             // of those, what is in dst
 	buf, buf2 []byte
 }
 
@@ -232,14 +235,34 @@ func (c *copier) missing(entries []*Entry) (missing []*Entry, err error) {
 		case c.Remove && there.Body == e.Body:
 			return nil, fmt.Errorf("spool: copy: entry %s has the same body %s in both spools, which are one: nothing can be moved", e.ID, e.Body)
 		default:
-			c.res.Skipped++
-			c.moved = append(c.moved, e)
-			if _, known := c.bodies[e.Body]; !known {
-				c.bodies[e.Body] = twin{id: there.Body}
+			if err := c.skip(e, there.Body); err != nil {
+				return nil, err
 			}
 		}
 	}
 	return missing, nil
+}
+
+// skip takes note of an entry that dst has, on a body. Nothing is removed from src
+// whose body cannot be read in dst.
+func (c *copier) skip(e *Entry, body ID) error {
+	if c.Remove {
+		broken, err := c.unwhole(body)
+		if err != nil {
+			return fmt.Errorf("spool: copy: reading body %s of the destination: %w", body, err)
+		}
+		if broken != nil {
+			c.damage(broken)
+			c.leave(broken, e)
+			return nil
+		}
+	}
+	c.res.Skipped++
+	c.moved = append(c.moved, e)
+	if _, known := c.bodies[e.Body]; !known {
+		c.bodies[e.Body] = twin{id: body}
+	}
+	return nil
 }
 
 // stored returns what dst has between two IDs, both included, and what of that

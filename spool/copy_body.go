@@ -129,3 +129,42 @@ func harmless(err error) error {
 	}
 	return err
 }
+
+// unwhole reads a body of dst to its end, and returns its damage, nil for none. One
+// that is gone is none: with its entry, or that has another by now.
+func (c *copier) unwhole(body ID) (*CorruptError, error) {
+	if broken, known := c.read[body]; known {
+		return broken, nil
+	}
+	err := c.readThrough(body)
+	broken, damaged := errors.AsType[*CorruptError](err)
+	if err != nil && !damaged {
+		return nil, err
+	}
+	c.read[body] = broken
+	return broken, nil
+}
+
+func (c *copier) readThrough(body ID) error {
+	b, err := c.open(c.dst, body)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	if c.buf == nil {
+		c.buf = make([]byte, copyPiece)
+	}
+	for {
+		if _, err := b.Read(c.buf); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
+	}
+}

@@ -222,6 +222,28 @@ func TestCopyDamagedCopy(t *testing.T) {
 	}
 }
 
+// Nor is what is there without a body that can be read.
+func TestCopyDamagedBody(t *testing.T) {
+	src, dst := spool.NewMemory(), &hooked{Memory: spool.NewMemory()}
+	e, other := store(src, "Hello."), store(src, "Other.")
+	src = src.Reopen()
+	if _, err := spool.Copy(t.Context(), dst, src, nil); err != nil {
+		t.Fatal(err)
+	}
+	for there := range dst.Memory.Scan(t.Context(), spool.Query{}) {
+		if there.ID == e.ID {
+			dst.Memory.Damage(there.Body, "body")
+		}
+	}
+	res, err := spool.Copy(t.Context(), dst, src, &spool.CopyOptions{Remove: true})
+	if _, ok := errors.AsType[*spool.CorruptError](err); !ok || !slices.Equal(res.Left, []spool.ID{e.ID}) || res.Removed != 1 {
+		t.Errorf("got %+v, %v, want %s left and %s removed", res, err, e.ID, other.ID)
+	}
+	if left, _ := holds(t, src); len(left) != 1 || left[e.ID].text != "Hello." {
+		t.Errorf("the source has %v, want %s", left, e.ID)
+	}
+}
+
 func TestCopyTooLarge(t *testing.T) {
 	src, dst := spool.NewMemory(), &hooked{Memory: spool.NewMemory(), limit: 100_000}
 	entries, _ := fillCopy(t, src)
