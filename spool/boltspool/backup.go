@@ -98,6 +98,9 @@ func (b *backup) run() error {
 	if err := b.copyFiles(m.files); err != nil {
 		return err
 	}
+	if err := b.sayEnd(m.end); err != nil {
+		return err
+	}
 	return b.finish()
 }
 
@@ -312,6 +315,15 @@ func (b *backup) copySome(w io.Writer, readAt func(p []byte, off int64) (int, er
 		}
 	}
 	return nil
+}
+
+// sayEnd says up to where the log of the copy is durable: nothing of it is torn.
+func (b *backup) sayEnd(end seglog.Place) error {
+	return b.create(filepath.Join(b.dir, marksFile), func(w io.Writer) error {
+		var opening spool.ID // of no process
+		_, err := w.Write(append(opening[:], endMark(end)...))
+		return err
+	})
 }
 
 // finish makes the directories durable, and the copy a spool.

@@ -17,6 +17,7 @@ import (
 )
 
 const (
+	marksFile = "running"
 	markSize  = len(spool.ID{})
 	maxMarks  = 64 << 20 // bytes of the file
 	firstMark = 2        // place of the first entry
@@ -91,11 +92,13 @@ func newMarks(fsys vfs.FS, name string, log *slog.Logger) (*marks, error) {
 
 // synced says that the log is durable up to a place. A write that fails costs
 // nothing but help with telling damage from what was never finished.
-func (m *marks) synced(p seglog.Place) {
-	var b [markSize]byte
-	binary.LittleEndian.PutUint64(b[:], uint64(p))
+func (m *marks) synced(p seglog.Place) { _, _ = m.f.WriteAt(endMark(p), int64(markSize)) }
+
+func endMark(p seglog.Place) []byte {
+	b := make([]byte, markSize)
+	binary.LittleEndian.PutUint64(b, uint64(p))
 	binary.LittleEndian.PutUint32(b[8:], seglog.Checksum(b[:8]))
-	_, _ = m.f.WriteAt(b[:], int64(markSize))
+	return b
 }
 
 func (m *marks) start(id spool.ID) {

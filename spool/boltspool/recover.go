@@ -49,7 +49,7 @@ func (s *Spool) open() (err error) {
 	return nil
 }
 
-func (s *Spool) marksName() string { return filepath.Join(s.dir, "running") }
+func (s *Spool) marksName() string { return filepath.Join(s.dir, marksFile) }
 
 // openIndex opens the checkpoint, and makes it smaller before if that is worth
 // it.
