@@ -70,6 +70,7 @@ type segment struct {
 	sealed   bool
 	noted    bool // that it is sparse
 	set      bool // set aside: it is damaged, and stays
+	missing  bool // something in it is needed, and there is no file
 }
 
 // A Body is what a group brings beside its payload.
@@ -226,8 +227,9 @@ func (l *Log) Work() bool { return l.work.Load() && l.work.Swap(false) }
 func (l *Log) segment(n uint32) *segment {
 	s := l.mu.segments[n]
 	if s == nil {
-		s = &segment{number: n, sealed: true}
+		s = &segment{number: n, sealed: true, missing: true}
 		l.mu.segments[n] = s
+		l.mu.last = max(l.mu.last, n) // no other gets its number
 	}
 	return s
 }

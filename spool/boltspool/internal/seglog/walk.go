@@ -224,6 +224,9 @@ func (w *walk) end(apply func(Group) error) error {
 // looks as if it had been written counts.
 func (w *walk) endMissing() (Place, error) {
 	n, last := w.segments[0], w.segments[len(w.segments)-1]
+	if w.l.mu.segments[n].missing { // and more may have stood there
+		return max(At(n, w.off).Plus(1), w.start.Synced), nil
+	}
 	if synced := w.start.Synced; synced > 0 || !w.gaps {
 		missing := At(n, w.off) < synced
 		if synced.Offset() == segmentHeader { // a segment that was not begun: that before it may be whole
