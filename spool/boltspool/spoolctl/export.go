@@ -137,11 +137,13 @@ func (x *exporter) print(e *spool.Entry) error {
 // save writes the files of a message. An error ends the export.
 func (x *exporter) save(e *spool.Entry) error {
 	name := filepath.Join(x.to, e.ID.String())
-	if _, err := os.Lstat(name + ".eml"); err == nil {
-		x.fail(e.ID, fmt.Errorf("%s.eml is there already", name))
-		return nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for _, end := range []string{".eml", ".json"} {
+		if _, err := os.Lstat(name + end); err == nil {
+			x.fail(e.ID, fmt.Errorf("%s%s is there already", name, end))
+			return nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	v := x.a.view(e)
 	n, err := x.saveContent(name+".eml", e)
