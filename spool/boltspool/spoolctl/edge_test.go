@@ -3,8 +3,42 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/spool"
 )
+
+// TestFarAway: a message that is due in a year of five digits is one like others.
+func TestFarAway(t *testing.T) {
+	dir := filepath.Join(tempDir(t), "spool")
+	s := openSpool(t, dir)
+	w, err := s.Create(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	far := time.Date(12345, 6, 7, 8, 9, 10, 0, time.UTC)
+	before := time.Date(-5, 6, 7, 8, 9, 10, 0, time.UTC)
+	err = w.Commit(t.Context(),
+		&spool.Entry{ID: id(1), Body: w.ID(), Queue: "q", Class: "c", State: spool.Held, Due: far, Received: now, Expires: far},
+		&spool.Entry{ID: id(2), Body: w.ID(), Queue: "q", Class: "c", Due: before, Received: before},
+		&spool.Entry{ID: id(3), Body: w.ID(), Queue: "q", Class: "c", Due: now, Received: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	for _, args := range [][]string{
+		{"list", dir}, {"list", dir, "-json"}, {"queues", dir}, {"queues", dir, "-json"},
+		{"show", dir, id(1).String(), id(2).String(), id(3).String(), "-json"}, {"export", dir, "-to", filepath.Join(tempDir(t), "out")},
+	} {
+		if r := call(t, args...); r.code != exitFine || r.errors != "" {
+			t.Errorf("%v: it answers %d, %s", args, r.code, r.errors)
+		} else if args[len(args)-1] == "-json" && args[0] != "queues" && strings.Count(r.out, "\n") != 3 {
+			t.Errorf("%v: %s", args, r.out)
+		}
+	}
+}
 
 // TestExportKeeps: no file that is there is overwritten.
 func TestExportKeeps(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool"
@@ -100,13 +99,13 @@ next is due.`,
 
 // A queueView is a spool.QueueInfo as JSON.
 type queueView struct {
-	Queue   string    `json:"queue"`
-	Class   string    `json:"class"`
-	State   string    `json:"state"`
-	Entries int64     `json:"entries"`
-	Bytes   int64     `json:"bytes"`
-	Oldest  time.Time `json:"oldest,omitzero"`
-	NextDue time.Time `json:"next_due,omitzero"`
+	Queue   string `json:"queue"`
+	Class   string `json:"class"`
+	State   string `json:"state"`
+	Entries int64  `json:"entries"`
+	Bytes   int64  `json:"bytes"`
+	Oldest  moment `json:"oldest,omitzero"`
+	NextDue moment `json:"next_due,omitzero"`
 }
 
 func (a *app) queues(s *boltspool.Spool) error {
@@ -122,13 +121,13 @@ func (a *app) queues(s *boltspool.Spool) error {
 	})
 	t := a.table("QUEUE", "CLASS", "STATE", ">ENTRIES", ">BYTES", ">OLDEST", "NEXT DUE"+a.zoneName())
 	for _, info := range infos {
-		v := queueView{info.Queue, info.Class, info.State.String(), info.Entries, info.Bytes, time.Time{}, time.Time{}}
+		v := queueView{info.Queue, info.Class, info.State.String(), info.Entries, info.Bytes, moment{}, moment{}}
 		oldest, due := "-", "-"
 		if info.Oldest.Unix() > 0 { // else it is not known
-			v.Oldest, oldest = info.Oldest.In(a.zone), span(a.now.Sub(info.Oldest))
+			v.Oldest, oldest = moment(info.Oldest.In(a.zone)), span(a.now.Sub(info.Oldest))
 		}
 		if !info.NextDue.IsZero() {
-			v.NextDue, due = info.NextDue.In(a.zone), a.moment(info.NextDue)
+			v.NextDue, due = moment(info.NextDue.In(a.zone)), a.moment(info.NextDue)
 		}
 		if !a.json {
 			t.add(clean(v.Queue), clean(v.Class), v.State, strconv.FormatInt(v.Entries, 10), strconv.FormatInt(v.Bytes, 10), oldest, due)

@@ -14,9 +14,9 @@ type view struct {
 	Queue       string          `json:"queue"`
 	Class       string          `json:"class"`
 	State       string          `json:"state"`
-	Due         time.Time       `json:"due"`
-	Received    time.Time       `json:"received"`
-	Expires     time.Time       `json:"expires,omitzero"`
+	Due         moment          `json:"due"`
+	Received    moment          `json:"received"`
+	Expires     moment          `json:"expires,omitzero"`
 	Attempts    int             `json:"attempts"`
 	Interrupted int             `json:"interrupted"`
 	LastError   text            `json:"last_error,omitempty"`
@@ -60,14 +60,25 @@ func (t text) MarshalJSON() ([]byte, error) {
 	return b, err
 }
 
+// A moment is a time of any year.
+type moment time.Time
+
+// MarshalJSON writes it as time.Time does, which has an error for years of five digits.
+func (m moment) MarshalJSON() ([]byte, error) {
+	return time.Time(m).AppendFormat(nil, `"`+time.RFC3339Nano+`"`), nil
+}
+
+// IsZero reports whether there is none.
+func (m moment) IsZero() bool { return time.Time(m).IsZero() }
+
 func (a *app) view(e *spool.Entry) *view {
 	v := &view{
 		ID: e.ID, Queue: e.Queue, Class: e.Class, State: e.State.String(),
-		Due: e.Due.In(a.zone), Received: e.Received.In(a.zone), Attempts: e.Attempts, Interrupted: e.Interrupted,
+		Due: moment(e.Due.In(a.zone)), Received: moment(e.Received.In(a.zone)), Attempts: e.Attempts, Interrupted: e.Interrupted,
 		LastError: text(e.LastError), Size: e.Size, Header: text(e.Header), Skip: e.Skip, Body: e.Body,
 	}
 	if !e.Expires.IsZero() {
-		v.Expires = e.Expires.In(a.zone)
+		v.Expires = moment(e.Expires.In(a.zone))
 	}
 	env := &e.Envelope
 	v.Envelope = envelope{text(env.Sender), []recipient{}, env.SMTPUTF8, env.RequireTLS, env.Body, env.Ret, text(env.EnvID)}
@@ -80,7 +91,7 @@ func (a *app) view(e *spool.Entry) *view {
 			v.Meta[k] = text(m)
 		}
 	}
-	if json.Valid(e.Outcome) {
+	if json.Valid(e.Outcome) && utf8.Valid(e.Outcome) {
 		v.Outcome = json.RawMessage(e.Outcome)
 	} else if e.Outcome != nil {
 		v.Outcome = text(e.Outcome)
