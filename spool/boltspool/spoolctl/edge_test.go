@@ -57,3 +57,23 @@ func TestExportKeeps(t *testing.T) {
 		t.Error("there is the other file of the message")
 	}
 }
+
+// TestJSONHarmless: JSON is shown on terminals, too.
+func TestJSONHarmless(t *testing.T) {
+	dir := filepath.Join(tempDir(t), "spool")
+	s := openSpool(t, dir)
+	w, err := s.Create(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	evil := "a\u009b2Jb\x7f\u202e"
+	if err := w.Commit(t.Context(), &spool.Entry{ID: id(1), Body: w.ID(), Queue: "q", Class: "c", Due: now, Received: now, LastError: evil, Outcome: []byte(`{"x":"` + evil + `"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	for _, args := range [][]string{{"list", dir, "-json"}, {"list", dir}, {"show", dir, id(1).String()}} {
+		if r := call(t, args...); strings.ContainsAny(r.out, "\u009b\x7f\u202e") {
+			t.Errorf("%v: %q", args, r.out)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -137,5 +138,25 @@ func marshal(v any) ([]byte, error) {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	err := enc.Encode(v)
-	return b.Bytes(), err
+	return escape(b.Bytes()), err
+}
+
+// escape has JSON be harmless for a terminal, too: what clean changes is written as an
+// escape, which means the same.
+func escape(b []byte) []byte {
+	special := func(r rune) bool { return r > 0x7e && r != utf8.RuneError && unprintable(r) }
+	if bytes.IndexFunc(b, special) < 0 {
+		return b
+	}
+	var out []byte
+	for _, r := range string(b) {
+		if !special(r) {
+			out = utf8.AppendRune(out, r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			out = fmt.Appendf(out, `\u%04x`, unit)
+		}
+	}
+	return out
 }
