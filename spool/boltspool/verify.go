@@ -95,9 +95,13 @@ func (v *verification) log(ctx context.Context) error {
 	return nil
 }
 
-// segments looks at the first bytes of each segment, which nothing else needs.
+// segments looks at the first bytes of each segment in which anything is needed. Others
+// may be such as were being begun when the power was cut.
 func (v *verification) segments() error {
 	for _, u := range v.s.log.Usage() {
+		if u.Live == 0 {
+			continue
+		}
 		switch err := v.s.log.CheckSegment(u.Segment); {
 		case isMissing(err): // entries tell, if something in it is needed
 		case v.s.readPassing(err) != nil:

@@ -171,6 +171,11 @@ func (l *Log) Resume() error {
 			return err
 		}
 	}
+	if l.off == segmentHeader { // the power may have been cut before the header was there
+		if _, err := f.WriteAt(appendSegmentHeader(nil, l.Spool, s.number), 0); err != nil {
+			return err
+		}
+	}
 	return f.Sync()
 }
 
