@@ -16,23 +16,38 @@ type crowdLook struct {
 	s      *Spool
 	found  map[spool.ID]*spool.Entry
 	region bool // damage of which no entry is known: it may have taken any
+
+	rebuilt bool // what has ended may come back
 }
 
-// look opens the spool and compares.
-func (c *crowd) look() error {
+// look opens the spool and compares, with a new index if rebuilt.
+func (c *crowd) look(rebuilt bool) error {
 	o := c.options(c.fs)
 	o.manual = true
+	if rebuilt {
+		o.index = simIndex{c.fs, c.fs, false}
+		if _, err := Rebuild(c.dir, o); err != nil {
+			return fmt.Errorf("Rebuild: %w", err)
+		}
+	}
+	before, err := c.glance(o)
+	if err != nil {
+		return err
+	}
 	s, err := Open(c.dir, o)
 	if err != nil {
 		return fmt.Errorf("Open: %w", err)
 	}
 	defer s.Close()
-	l := &crowdLook{crowd: c, s: s, found: map[spool.ID]*spool.Entry{}}
+	l := &crowdLook{crowd: c, s: s, rebuilt: rebuilt, found: map[spool.ID]*spool.Entry{}}
 	if err := checkMemory(s); err != nil {
 		return err
 	}
 	if err := l.scan(); err != nil {
 		return err
+	}
+	if !maps.EqualFunc(before, l.found, sameEntry) {
+		return fmt.Errorf("with ReadOnly there are %d entries, and without %d", len(before), len(l.found))
 	}
 	for id, e := range l.found {
 		if err := l.isExpected(id, e); err != nil {
@@ -82,7 +97,7 @@ func (l *crowdLook) isExpected(id spool.ID, e *spool.Entry) error {
 		return nil
 	case m == nil:
 		return fmt.Errorf("entry %s was never stored, and is there", id)
-	case m.done[id] && !l.region:
+	case m.done[id] && !l.region && !l.rebuilt:
 		return fmt.Errorf("entry %s was removed, and is there", id)
 	case m.done[id]:
 		l.suspect[id] = true

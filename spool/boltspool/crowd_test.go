@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -35,6 +36,8 @@ type crowd struct {
 	faults  int
 	flips   int
 	reports int // of damage
+
+	backups atomic.Int64 // that were looked at
 }
 
 func newCrowd(dir string, seed uint64, clients int) *crowd {
@@ -51,8 +54,9 @@ func newCrowd(dir string, seed uint64, clients int) *crowd {
 }
 
 func (c *crowd) options(fsys vfs.FS) *Options {
+	full := c.rng.IntN(5) == 0
 	return &Options{
-		fs: fsys, index: simIndex{c.fs, fsys}, segmentSize: int64(8<<10 + c.rng.IntN(48<<10)), manual: c.rng.IntN(2) == 0,
+		fs: fsys, index: simIndex{c.fs, fsys, full}, segmentSize: int64(8<<10 + c.rng.IntN(48<<10)), manual: full || c.rng.IntN(2) == 0,
 		StageMemory: []int64{36 << 10, -1, 1 << 20}[c.rng.IntN(3)], Reserve: -1, ReserveInodes: -1,
 		Logger: slog.New(slog.DiscardHandler),
 	}
@@ -74,8 +78,8 @@ func (c *crowd) run(lives int) error {
 		if killed && c.rng.IntN(3) == 0 && c.knowsEnd() {
 			c.flip()
 		}
-		for range c.rng.IntN(2) + 1 {
-			if err := c.look(); err != nil {
+		for n := range c.rng.IntN(3) + 1 {
+			if err := c.look(n > 0 && c.rng.IntN(4) == 0); err != nil {
 				return fmt.Errorf("after life %d (killed %v): %w", life, killed, err)
 			}
 		}
@@ -197,7 +201,7 @@ func (c *crowd) claimAll(s *Spool) error {
 }
 
 func (c *crowd) step(m *sim) error {
-	switch op := m.rng.IntN(20); {
+	switch op := m.rng.IntN(22); {
 	case op < 7:
 		return m.insert()
 	case op < 10:
@@ -210,10 +214,14 @@ func (c *crowd) step(m *sim) error {
 		return c.release(m)
 	case op < 18:
 		return c.read(m)
+	case op < 19:
+		return c.scanAll(m)
+	case op < 20:
+		return c.backup(m)
 	default:
 		m.s.keeper.run(func() {
 			if m.rng.IntN(2) == 0 {
-				if err := m.s.keeper.checkpoint(); err != nil {
+				if err := m.s.keeper.checkpoint(); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
 					m.s.fail(err)
 				}
 			}
@@ -311,6 +319,7 @@ func crowds(t *testing.T, fault syscall.Errno, damage bool) {
 		runs, base = 1, *simSeed
 	}
 	var cuts, faults, flips, reports int
+	var backups int64
 	for i := range runs {
 		c := newCrowd(dir, base+i, 1+int((base+i)%4))
 		c.fault, c.damage = fault, damage
@@ -318,9 +327,10 @@ func crowds(t *testing.T, fault syscall.Errno, damage bool) {
 			t.Fatalf("with -simseed %d: %.2000v", base+i, err)
 		}
 		cuts, faults, flips, reports = cuts+c.cuts, faults+c.faults, flips+c.flips, reports+c.reports
+		backups += c.backups.Load()
 	}
-	t.Logf("%d power cuts, %d faults, %d bits damaged, which made %d reports", cuts, faults, flips, reports)
-	if *simSeed == 0 && (fault != 0 && faults == 0 || damage && reports == 0) {
+	t.Logf("%d power cuts, %d faults, %d bits damaged, which made %d reports, %d backups", cuts, faults, flips, reports, backups)
+	if *simSeed == 0 && (backups == 0 || fault != 0 && faults == 0 || damage && reports == 0) {
 		t.Error("nothing failed")
 	}
 }

@@ -92,7 +92,7 @@ func (s *Spool) checkIsSpool() error {
 // knownEnd returns up to where the log was durable, as far as the old index can
 // tell. All that is there up to here and cannot be read is damage.
 func (s *Spool) knownEnd() seglog.Place {
-	old, err := checkpoint.Open(s.fs, s.dir, true, s.opts.LockTimeout)
+	old, err := s.opts.index.open(s.fs, s.dir, true, s.opts.LockTimeout)
 	if err != nil {
 		return 0
 	}

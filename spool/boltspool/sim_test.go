@@ -58,7 +58,7 @@ func newSim(dir string, seed uint64) *sim {
 
 func (m *sim) options(fsys vfs.FS) *Options {
 	return &Options{
-		fs: fsys, index: simIndex{m.fs, fsys}, segmentSize: 24 << 10, manual: true, StageMemory: 36 << 10, Reserve: -1,
+		fs: fsys, index: simIndex{m.fs, fsys, false}, segmentSize: 24 << 10, manual: true, StageMemory: 36 << 10, Reserve: -1,
 		Logger: slog.New(slog.DiscardHandler),
 	}
 }

@@ -1,6 +1,8 @@
 package boltspool
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -19,8 +21,9 @@ import (
 // crash what was committed, or what was just being committed, whole. top is the
 // file system as the spool sees it.
 type simIndex struct {
-	fs  *vfstest.Crash
-	top vfs.FS
+	fs   *vfstest.Crash
+	top  vfs.FS
+	full bool // there is no space for a checkpoint
 }
 
 // A simImage is what is committed. It is not changed any more.
@@ -41,8 +44,11 @@ func (x simIndex) create(_ vfs.FS, dir string, state checkpoint.State) error {
 
 func (x simIndex) open(_ vfs.FS, dir string, _ bool, _ time.Duration) (indexFile, error) {
 	image, ok := x.fs.Object(simName(dir)).(*simImage)
-	if !ok {
-		return nil, fs.ErrNotExist
+	if !ok { // one that was copied?
+		name, err := vfs.ReadFile(x.top, simName(dir), 1000)
+		if image, ok = x.fs.Object(string(name)).(*simImage); !ok {
+			return nil, errors.Join(fs.ErrNotExist, err)
+		}
 	}
 	return &simFile{x, simName(dir), image}, nil
 }
@@ -74,6 +80,9 @@ func (f *simFile) Damage(each func(text []byte)) error {
 }
 
 func (f *simFile) Write(c *checkpoint.Change) error {
+	if f.full {
+		return vfs.ErrNoSpace
+	}
 	next := &simImage{c.State, maps.Clone(f.image.entries), append(slices.Clone(f.image.damage), c.Damage...)}
 	if next.entries == nil {
 		next.entries = make(map[spool.ID]index.Saved)
@@ -93,6 +102,13 @@ func (f *simFile) Write(c *checkpoint.Change) error {
 
 func (f *simFile) Keep() error { return nil }
 
-func (f *simFile) CopyTo(io.Writer) (checkpoint.State, error) { return f.image.state, nil }
+// CopyTo writes the name of an object.
+func (f *simFile) CopyTo(w io.Writer) (checkpoint.State, error) {
+	image := f.fs.Object(f.name).(*simImage) // f.image is the keeper's
+	name := fmt.Sprintf("copy %p", image)
+	f.fs.SetObject(name, image)
+	_, err := io.WriteString(w, name)
+	return image.state, err
+}
 
 func (f *simFile) Close() error { return nil }
