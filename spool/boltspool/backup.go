@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/checkpoint"
@@ -302,7 +303,12 @@ func (b *backup) copySome(w io.Writer, readAt func(p []byte, off int64) (int, er
 		b.buf = make([]byte, 1<<20)
 	}
 	for off := int64(0); off < size; {
-		n, err := readAt(b.buf[:min(int64(len(b.buf)), size-off)], off)
+		p := b.buf[:min(int64(len(b.buf)), size-off)]
+		n, err := readAt(p, off)
+		if errors.Is(err, syscall.EIO) {
+			b.s.logger.Warn("boltspool: something cannot be read, and is zeros in the copy", "dir", b.s.dir, "error", err)
+			n, err = readAround(readAt, p, off)
+		}
 		if _, err := w.Write(b.buf[:n]); err != nil {
 			return err
 		}
@@ -315,6 +321,24 @@ func (b *backup) copySome(w io.Writer, readAt func(p []byte, off int64) (int, er
 		}
 	}
 	return nil
+}
+
+// readAround reads a page at a time. What the disk does not give is zeros, which their
+// checksums tell from what stood there.
+func readAround(readAt func(p []byte, off int64) (int, error), p []byte, off int64) (n int, err error) {
+	const page = 4 << 10
+	for n < len(p) {
+		part := p[n:min(len(p), n+page-int((off+int64(n))%page))]
+		got, err := readAt(part, off+int64(n))
+		switch {
+		case errors.Is(err, syscall.EIO):
+			clear(part[got:])
+		case err != nil:
+			return n + got, err
+		}
+		n += len(part)
+	}
+	return n, nil
 }
 
 // sayEnd says up to where the log of the copy is durable: nothing of it is torn.

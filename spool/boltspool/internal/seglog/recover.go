@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 )
@@ -232,7 +233,8 @@ func (l *Log) confirm() error {
 	return f.Sync()
 }
 
-// zeroBehind reports whether nothing was ever written behind off.
+// zeroBehind reports whether nothing was ever written behind off, as far as that can
+// be read.
 func (l *Log) zeroBehind(f vfs.File, off int64) (bool, error) {
 	b := make([]byte, windowSize)
 	for {
@@ -242,6 +244,9 @@ func (l *Log) zeroBehind(f vfs.File, off int64) (bool, error) {
 		}
 		if err == io.EOF {
 			return true, nil
+		}
+		if errors.Is(err, syscall.EIO) { // nothing is needed there: it is cut off
+			return false, nil
 		}
 		if err != nil {
 			return false, err
