@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -78,6 +79,9 @@ func (c *crowd) backup(m *sim) error {
 		return fmt.Errorf("backup: %w", err)
 	}
 	c.backups.Add(1)
+	c.copies.Lock()
+	defer c.copies.Unlock()
+	c.copies.list = append(c.copies.list, copied{dir, found})
 	for id, e := range found {
 		if m.entries[id] == nil || c.suspect[id] {
 			continue
@@ -86,6 +90,41 @@ func (c *crowd) backup(m *sim) error {
 		err := m.readable(s, e)
 		if err != nil && !errors.Is(err, vfstest.ErrPower) && !(c.harmed && errors.As(err, &corrupt)) {
 			return fmt.Errorf("backup: %w", err)
+		}
+	}
+	return nil
+}
+
+// A copied is a backup, and what was in it.
+type copied struct {
+	dir     string
+	entries map[spool.ID]*spool.Entry
+}
+
+// lookAtCopies looks at the backups of the last life, which are durable.
+func (c *crowd) lookAtCopies() error {
+	list := c.copies.list
+	c.copies.list = nil
+	for _, from := range list {
+		o := c.options(c.fs)
+		o.ReadOnly = true
+		s, err := Open(from.dir, o)
+		if err != nil {
+			return fmt.Errorf("Open of a backup: %w", err)
+		}
+		defer s.Close()
+		found, err := c.entriesOf(s)
+		if err == nil && !maps.EqualFunc(found, from.entries, sameEntry) && (found != nil || !c.harmed) {
+			err = fmt.Errorf("%d entries, want %d", len(found), len(from.entries))
+		}
+		for id, e := range found {
+			m := c.clientOf(id)
+			if err == nil && m != nil && m.bodies[e.Body] != nil && !c.harmed {
+				err = m.readable(s, e)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("a backup, later: %w", err)
 		}
 	}
 	return nil

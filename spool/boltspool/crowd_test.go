@@ -38,6 +38,10 @@ type crowd struct {
 	reports int // of damage
 
 	backups atomic.Int64 // that were looked at
+	copies  struct {
+		sync.Mutex
+		list []copied // of the present life
+	}
 }
 
 func newCrowd(dir string, seed uint64, clients int) *crowd {
@@ -75,6 +79,9 @@ func (c *crowd) run(lives int) error {
 			c.fs = c.fs.After()
 		}
 		c.fs.Cut(0)
+		if err := c.lookAtCopies(); err != nil {
+			return fmt.Errorf("after life %d (killed %v): %w", life, killed, err)
+		}
 		if killed && c.rng.IntN(3) == 0 && c.knowsEnd() {
 			c.flip()
 		}
