@@ -58,6 +58,13 @@ func TestExportKeeps(t *testing.T) {
 	}
 }
 
+// TestExportNone: standard input without IDs selects no message, and not all.
+func TestExportNone(t *testing.T) {
+	dir, _ := testSpool(t)
+	to := filepath.Join(tempDir(t), "out")
+	callWith(t.Context(), "\n", "export", dir, "-", "-to", to).want(t, exitFine, "0 messages, 0 bytes, are in "+to)
+}
+
 // TestJSONHarmless: JSON is shown on terminals, too.
 func TestJSONHarmless(t *testing.T) {
 	dir := filepath.Join(tempDir(t), "spool")

@@ -70,12 +70,15 @@ func oneDir(args []string) (string, error) {
 }
 
 // dirAndIDs returns the directory, and the IDs behind it. For - they are read from
-// standard input.
+// standard input, which may have none; ids is nil only if none were asked for.
 func (a *app) dirAndIDs(args []string) (dir string, ids []spool.ID, err error) {
 	if len(args) == 0 {
 		return "", nil, wrong("the directory of a spool is missing")
 	}
 	for _, arg := range args[1:] {
+		if ids == nil {
+			ids = []spool.ID{}
+		}
 		words := []string{arg}
 		if arg == "-" {
 			if words, err = a.words(); err != nil {
