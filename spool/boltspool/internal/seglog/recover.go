@@ -167,9 +167,13 @@ func (l *Log) Resume() error {
 		return err
 	}
 	if !clean {
-		l.capacity = l.off
 		if err := f.Truncate(l.off); err != nil {
 			return err
+		}
+		size := l.capacity
+		l.capacity = l.off
+		if size > l.off && f.Allocate(size) == nil { // updates and removes may rely on it
+			l.capacity = size
 		}
 	}
 	if l.off == segmentHeader { // the power may have been cut before the header was there
