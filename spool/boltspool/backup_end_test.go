@@ -25,13 +25,13 @@ func TestBackupEnd(t *testing.T) {
 			s, setHook := newHooked(t)
 			first := storeOne(t, s, noise(100))
 			s.Close()
-			s = openTest(t, s.dir, &Options{segmentSize: taleSegment, Logger: quiet, fs: s.fs})
 			setHook(func(op, name string) error {
 				if op == "allocate" && name == filepath.Join(s.dir, "index.db") {
 					return syscall.ENOSPC // no checkpoint
 				}
 				return nil
 			})
+			s = openTest(t, s.dir, &Options{segmentSize: taleSegment, Logger: quiet, fs: s.fs})
 			storeOne(t, s, noise(60_000))
 			last := storeOne(t, s, noise(200))
 			dir := filepath.Join(fastDir(t), "copy")

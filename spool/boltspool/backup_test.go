@@ -233,7 +233,6 @@ func TestBackupNoCheckpoint(t *testing.T) {
 		want[storeOne(t, s, noise(n)).ID] = noise(n)
 	}
 	s.Close()
-	s = openTest(t, s.dir, &Options{segmentSize: taleSegment, Logger: quiet, fs: s.fs}) // the index has nothing allocated ahead
 	full := make(chan string, 10)
 	setHook(func(op, name string) error {
 		if op == "allocate" && name == filepath.Join(s.dir, "index.db") {
@@ -242,6 +241,7 @@ func TestBackupNoCheckpoint(t *testing.T) {
 		}
 		return nil
 	})
+	s = openTest(t, s.dir, &Options{segmentSize: taleSegment, Logger: quiet, fs: s.fs})
 	want[storeOne(t, s, noise(200)).ID] = noise(200)
 	dir := filepath.Join(fastDir(t), "copy")
 	if err := s.Backup(t.Context(), dir); err != nil {

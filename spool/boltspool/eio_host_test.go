@@ -94,7 +94,7 @@ func (l *eioLife) traced(kind eioKind) []hit {
 	case len(paths) == 0 && kind.call != "unlinkat" && kind.call != "renameat":
 		from += rand.IntN(12) // beyond those of opening
 	case kind.aim == atWork || kind.aim == atBig || kind.aim == atStop && kind.isSync():
-		from += rand.IntN(3)
+		from += rand.IntN(5)
 	}
 	which := strconv.Itoa(from)
 	if kind.fate == harmless {
@@ -115,7 +115,7 @@ func (l *eioLife) hooked(kind eioKind, try int) (hits []hit) {
 	l.t.Helper()
 	l.cfg.FailFile, l.cfg.FailSync = kind.file, 1
 	if kind.aim != atFirst && kind.aim != atRestart {
-		l.cfg.FailSync += (try - 1) % 3 // the first may be one of opening
+		l.cfg.FailSync += (try - 1) % 5 // the first may be those of opening
 	}
 	l.run()
 	for _, ev := range l.events {

@@ -52,12 +52,16 @@ func newKeeper(s *Spool, file indexFile) *keeper {
 	}
 }
 
-// begin brings the checkpoint up to what was found when the spool was opened.
+// begin brings the checkpoint up to what was found when the spool was opened, and
+// reserves room for those to come.
 func (k *keeper) begin() error {
 	if k.s.dirty() || k.due() {
 		if err := k.checkpoint(); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
 			return err
 		}
+	}
+	if err := k.file.Keep(); err != nil && !errors.Is(err, vfs.ErrNoSpace) { // as long as there is space
+		return fmt.Errorf("checkpoint: %w", err)
 	}
 	k.s.log.Reclaim(k.place().Segment())
 	k.hint() // segments may be sparse
