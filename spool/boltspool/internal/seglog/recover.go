@@ -172,8 +172,8 @@ func (l *Log) Resume() error {
 		}
 		size := l.capacity
 		l.capacity = l.off
-		if size > l.off && f.Allocate(size) == nil { // updates and removes may rely on it
-			l.capacity = size
+		if err := l.allocateAgain(f, size); err != nil {
+			return err
 		}
 	}
 	if l.off == segmentHeader { // the power may have been cut before the header was there
@@ -182,6 +182,22 @@ func (l *Log) Resume() error {
 		}
 	}
 	return f.Sync()
+}
+
+// allocateAgain gives the current segment the room back that it had behind its end,
+// on which updates and removes may rely, if there still is any.
+func (l *Log) allocateAgain(f vfs.File, size int64) error {
+	if size <= l.off {
+		return nil
+	}
+	switch err := f.Allocate(size); {
+	case err == nil:
+		l.capacity = size
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(vfs.WriteError(err), vfs.ErrNoSpace):
+	default:
+		return err
+	}
+	return nil
 }
 
 // deleteBehind deletes segments behind the end. One that stayed would stand between
