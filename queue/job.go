@@ -39,10 +39,11 @@ func (s *Scheduler) work(j *job) {
 // attempt makes one attempt at a message, from its handler to the durable verdict.
 func (s *Scheduler) attempt(j *job) {
 	if j.entry.Interrupted >= poisonous {
-		s.settle(j, fmt.Errorf("queue: %d processes died while its handler may have run", j.entry.Interrupted))
+		s.settle(j, &causeError{RetryInterrupted, fmt.Errorf("queue: %d processes died while its handler may have run", j.entry.Interrupted)})
 		return
 	}
 	s.marks.started(j.entry.ID)
+	s.times.waited(j.entry)
 	ctx := s.begin(j)
 	exited := true
 	defer func() {
@@ -96,7 +97,9 @@ func (s *Scheduler) opener(ctx context.Context, j *job) func() (spool.Body, erro
 
 // call runs a handler and contains its panic.
 func (s *Scheduler) call(ctx context.Context, h Handler, m *Message) (err error) {
+	began := time.Now()
 	defer func() {
+		s.times.handled(m.entry.Queue, time.Since(began))
 		if p := recover(); p != nil {
 			s.log.Error("queue: a handler panicked", "id", m.entry.ID, "queue", m.entry.Queue, "panic", p, "stack", string(debug.Stack()))
 			err = &panicError{p}

@@ -50,7 +50,7 @@ func (s *Scheduler) bind(m *Message, now time.Time) (*spool.Entry, error) {
 		return nil, nil
 	}
 	if len(m.Envelope.Recipients) == 0 {
-		return nil, errors.New("queue: the handler left the message without a recipient; to end it return queue.Drop")
+		return nil, &causeError{RetryInvalid, errors.New("queue: the handler left the message without a recipient; to end it return queue.Drop")}
 	}
 	target := route(m.Meta, m.Envelope)
 	if err := s.checkTarget(target); err != nil {
@@ -79,10 +79,10 @@ func (s *Scheduler) bind(m *Message, now time.Time) (*spool.Entry, error) {
 // checkTarget says why a message cannot be bound to that queue.
 func (s *Scheduler) checkTarget(queue string) error {
 	if queue == Deferred {
-		return fmt.Errorf("queue: rebinding to %q itself would run the inject callback forever; set another queue in the metadata", queue)
+		return &causeError{RetryRouting, fmt.Errorf("queue: rebinding to %q itself would run the inject callback forever; set another queue in the metadata", queue)}
 	}
 	if s.handler(queue) == nil {
-		return fmt.Errorf("queue: no handler for queue %q; name one with Handle", queue)
+		return &causeError{RetryRouting, fmt.Errorf("queue: no handler for queue %q; name one with Handle", queue)}
 	}
 	return nil
 }
@@ -128,7 +128,10 @@ func (m *Message) refused() error {
 	if m.header == nil {
 		return nil
 	}
-	return m.header.refused()
+	if err := m.header.refused(); err != nil {
+		return &causeError{RetryInvalid, err}
+	}
+	return nil
 }
 
 // edited returns the entry with all changes that the handler made.

@@ -23,7 +23,8 @@ type recorder struct {
 	waiting    atomic.Int64
 	dropped    atomic.Int64
 	rejections atomic.Int64 // Rejection records among those waiting
-	taken      map[RecordType]*atomic.Int64
+	taken      map[RecordType]*meter
+	began      time.Time
 	observers  []func(Record) // fixed once Run began
 	failing    atomic.Bool    // Record failed and has not succeeded since
 
@@ -60,10 +61,10 @@ func newRecorder(ctx context.Context, opts *Options, pool *pool) *recorder {
 	r := &recorder{
 		record: opts.Record, log: opts.Logger, pool: pool,
 		limit: int64(opts.RecordBuffer), nodeID: opts.NodeID, ctx: ctx,
-		taken: map[RecordType]*atomic.Int64{},
+		taken: map[RecordType]*meter{}, began: time.Now(),
 	}
 	for _, t := range []RecordType{Reception, Delivery, Bounce, TransientFailure, Expiration, AdminBounce, AdminRebind, Rejection, Delayed} {
-		r.taken[t] = new(atomic.Int64)
+		r.taken[t] = new(meter)
 	}
 	return r
 }
@@ -172,7 +173,7 @@ func (r *recorder) deliver(rec Record) bool {
 				r.log.Info("queue: records are taken again")
 			}
 			if n := r.taken[rec.Type]; n != nil { // another version may have stored another type
-				n.Add(1)
+				n.add(time.Since(r.began))
 			}
 			for _, observe := range r.observers {
 				observe(rec)
@@ -186,6 +187,19 @@ func (r *recorder) deliver(rec Record) bool {
 			return false
 		}
 	}
+}
+
+// counts returns how many records of each type were taken, and how many per
+// second of late.
+func (r *recorder) counts() (total map[RecordType]int64, rates map[RecordType]float64) {
+	total, rates = map[RecordType]int64{}, map[RecordType]float64{}
+	at := time.Since(r.began)
+	for t, m := range r.taken {
+		if n := m.total.Load(); n > 0 {
+			total[t], rates[t] = n, m.rate(at)
+		}
+	}
+	return total, rates
 }
 
 func (r *recorder) call(rec Record) (err error) {

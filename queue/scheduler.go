@@ -25,6 +25,7 @@ type Scheduler struct {
 	recorder *recorder
 	clock    clockWatch
 	kept     keeper
+	times    times
 
 	wake   chan struct{} // the state changed in a way that the loop must see
 	failed chan error    // what ended the spool
@@ -69,6 +70,7 @@ func NewScheduler(sp spool.Spool, inject Handler, opts *Options) (*Scheduler, er
 		pool: newPool(), wake: make(chan struct{}, 1), failed: make(chan error, 1),
 	}
 	s.marks = newMarks(sp)
+	s.times.start()
 	s.jobs, s.cancelJobs = context.WithCancelCause(context.Background())
 	s.hard, s.cancelHard = context.WithCancel(context.Background())
 	s.recorder = newRecorder(s.hard, &o, s.pool)

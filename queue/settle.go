@@ -21,6 +21,7 @@ const poisonous = 2
 type outcome struct {
 	unit    spool.Unit
 	records []Record
+	retries []RetryCause // one for each of its messages that is tried again
 	entry   *spool.Entry // as it will be stored; nil if it is removed
 }
 
@@ -80,7 +81,7 @@ func (s *Scheduler) putOff(j *job) {
 // succeeded for some recipients is repeated.
 func wholeSplit(v verdict, recipients int) verdict {
 	if len(v.parts) != recipients {
-		return classify(fmt.Errorf("queue: a Split with %d verdicts for %d recipients; return one for each", len(v.parts), recipients))
+		return classify(&causeError{RetryInvalid, fmt.Errorf("queue: a Split with %d verdicts for %d recipients; return one for each", len(v.parts), recipients)})
 	}
 	if !slices.ContainsFunc(v.parts, func(err error) bool { return err != nil }) {
 		return classify(nil)
@@ -146,6 +147,7 @@ func (s *Scheduler) reschedule(o *outcome, q *queueState, v verdict, now time.Ti
 		s.final(o, s.record(Expiration, e, now, Response{Code: 551, Enhanced: [3]int{5, 4, 7}, Content: reason}))
 		return
 	}
+	o.retries = []RetryCause{causeOf(v)}
 	delay := v.after
 	if delay == 0 {
 		delay = c.Backoff.jittered(e.Attempts, rand.Float64())
@@ -201,6 +203,7 @@ func (s *Scheduler) carryOut(o outcome) error {
 		s.log.Error("queue: an outcome could not be stored", "id", o.unit[0].Entry.ID, "error", err)
 		return err
 	}
+	s.times.retry(o.retries)
 	s.recordAll(o.records)
 	if o.entry != nil && o.entry.State == spool.Final {
 		s.finish(o.entry)

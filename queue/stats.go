@@ -8,41 +8,76 @@ import (
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
-// Stats is a snapshot of a Scheduler's work.
+// Stats is a snapshot of a Scheduler's work. It is fit for [expvar]:
+//
+//	expvar.Publish("queue", expvar.Func(func() any { return sched.Stats() }))
 type Stats struct {
-	Ready     int64 // due and in memory, waiting for a slot
-	Scheduled int64 // in the spool: due later, or not claimed yet
-	Held      int64 // waiting for an operator
-	Final     int64 // ended, the record not yet taken
-	Running   int   // handlers running, overdue ones included
-	Overdue   int   // handlers running past their deadline
-	Unrouted  int64 // in queues that have no handler
-	Kept      int64 // accepted by Transaction.Keep and not stored: what a crash loses
-	KeptBytes int64 // their bodies, and about what is known of them
+	Time time.Time `json:"time"` // of the snapshot
+
+	Ready     int64 `json:"ready"`      // due and in memory, waiting for a slot
+	Scheduled int64 `json:"scheduled"`  // in the spool: due later, or not claimed yet
+	Held      int64 `json:"held"`       // waiting for an operator
+	Final     int64 `json:"final"`      // ended, the record not yet taken
+	Running   int   `json:"running"`    // handlers running, overdue ones included
+	Overdue   int   `json:"overdue"`    // handlers running past their deadline
+	Unrouted  int64 `json:"unrouted"`   // in queues that have no handler
+	Kept      int64 `json:"kept"`       // accepted by Transaction.Keep and not stored: what a crash loses
+	KeptBytes int64 `json:"kept_bytes"` // their bodies, and about what is known of them
 
 	// OldestWaiting is when the longest waiting message in the spool was
 	// received, or a time before that; zero if there is none.
-	OldestWaiting time.Time
+	OldestWaiting time.Time `json:"-"`
 
-	Outcomes map[RecordType]int64 // records taken since the Scheduler was made
-	Records  int64                // records waiting to be taken
-	Dropped  int64                // Rejection records that found no room
-	Damaged  int64                // damaged entries found
+	// UntilInject is how long messages waited from their reception to the first
+	// call of the inject callback. It counts from Entry.Received, a moment before
+	// the 250: to store the message is part of it. Without DeferredQueue there is
+	// no such wait, and nothing is counted.
+	UntilInject Histogram `json:"until_inject"`
+	// InjectTime is how long calls of the inject callback took, those before the
+	// reply included, and HandlerTime those of all other handlers. They are
+	// counted at the return, whatever the verdict, and whether it was in time.
+	InjectTime  Histogram `json:"inject_time"`
+	HandlerTime Histogram `json:"handler_time"`
 
-	Queues []QueueStats // by name
+	Outcomes map[RecordType]int64   `json:"outcomes"` // records taken since the Scheduler was made
+	Rates    map[RecordType]float64 `json:"rates"`    // of those, per second in the last minute, or since then if that is less
+	Retries  map[RetryCause]int64   `json:"retries"`  // failed attempts whose message is tried again, since then
+
+	Records int64 `json:"records_waiting"` // records waiting to be taken
+	Dropped int64 `json:"records_dropped"` // Rejection records that found no room
+	Damaged int64 `json:"damaged"`         // damaged entries found
+
+	Queues []QueueStats `json:"queues"` // by name
 
 	// Err says why what the spool counts is missing; usually nil.
-	Err error
+	Err error `json:"-"`
 }
 
 // QueueStats is a snapshot of one queue. Its numbers are those of [Stats].
 type QueueStats struct {
-	Name                          string
-	Ready, Scheduled, Held, Final int64
-	Bytes                         int64 // the sizes of all of them
-	Running, Overdue              int
-	Handler                       bool // whether it has one
-	OldestWaiting                 time.Time
+	Name          string    `json:"name"`
+	Ready         int64     `json:"ready"`
+	Scheduled     int64     `json:"scheduled"`
+	Held          int64     `json:"held"`
+	Final         int64     `json:"final"`
+	Bytes         int64     `json:"bytes"` // the sizes of all of them
+	Running       int       `json:"running"`
+	Overdue       int       `json:"overdue"`
+	Handler       bool      `json:"handler"` // whether it has one
+	OldestWaiting time.Time `json:"-"`
+
+	// Classes are up to 16 classes of which messages wait: those whose oldest one
+	// waits longest, in this order. MoreClasses counts the others.
+	Classes     []ClassStats `json:"classes"`
+	MoreClasses int          `json:"more_classes,omitempty"`
+}
+
+// ClassStats is a snapshot of what waits of one class in one queue: see
+// [spool.Entry], Class.
+type ClassStats struct {
+	Class         string    `json:"class"`
+	Waiting       int64     `json:"waiting"` // due or not, in memory or not; not what is held
+	OldestWaiting time.Time `json:"-"`
 }
 
 // Stats returns a snapshot. It asks the spool for its counts, which is cheap
@@ -88,10 +123,35 @@ func (q *QueueStats) count(info spool.QueueInfo) {
 		q.Final += info.Entries
 	default:
 		q.Scheduled += info.Entries
-		if !info.Oldest.IsZero() && (q.OldestWaiting.IsZero() || info.Oldest.Before(q.OldestWaiting)) {
-			q.OldestWaiting = info.Oldest
-		}
+		q.OldestWaiting = older(q.OldestWaiting, info.Oldest)
+		q.countClass(ClassStats{info.Class, info.Entries, info.Oldest})
 	}
+}
+
+// maxClasses bounds QueueStats.Classes.
+const maxClasses = 16
+
+// countClass takes a class in, in its place, or instead of one that waits less.
+func (q *QueueStats) countClass(c ClassStats) {
+	if c.Waiting == 0 {
+		return
+	}
+	at, _ := slices.BinarySearchFunc(q.Classes, c, func(a, b ClassStats) int {
+		return cmp.Or(a.OldestWaiting.Compare(b.OldestWaiting), cmp.Compare(a.Class, b.Class))
+	})
+	q.Classes = slices.Insert(q.Classes, at, c)
+	if len(q.Classes) > maxClasses {
+		q.Classes = q.Classes[:maxClasses]
+		q.MoreClasses++
+	}
+}
+
+// older returns the earlier of two times; zero is no time.
+func older(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // sum adds a queue to the totals. Scheduled came in as all that is queued.
@@ -108,20 +168,15 @@ func (st *Stats) sum(q *QueueStats) {
 	if !q.Handler {
 		st.Unrouted += q.Ready + q.Scheduled + q.Held
 	}
-	if !q.OldestWaiting.IsZero() && (st.OldestWaiting.IsZero() || q.OldestWaiting.Before(st.OldestWaiting)) {
-		st.OldestWaiting = q.OldestWaiting
-	}
+	st.OldestWaiting = older(st.OldestWaiting, q.OldestWaiting)
 	st.Queues = append(st.Queues, *q)
 }
 
 // counts is the part of Stats that is in memory.
 func (s *Scheduler) counts() Stats {
-	st := Stats{Outcomes: map[RecordType]int64{}, Records: s.recorder.waiting.Load(), Dropped: s.recorder.dropped.Load()}
-	for t, n := range s.recorder.taken {
-		if v := n.Load(); v > 0 {
-			st.Outcomes[t] = v
-		}
-	}
+	st := Stats{Time: time.Now(), Records: s.recorder.waiting.Load(), Dropped: s.recorder.dropped.Load()}
+	st.Outcomes, st.Rates = s.recorder.counts()
+	s.times.count(&st)
 	st.Kept, st.KeptBytes = s.kept.counts()
 	s.mu.Lock()
 	defer s.mu.Unlock()
