@@ -77,7 +77,8 @@ func Hold(reason string) error { return queue.Hold(reason) }
 func Drop(reason string) error { return queue.Drop(reason) }
 
 // Split returns a verdict for each recipient, in the order in which the envelope
-// was handed in; nil is success. The slice is copied.
+// was handed in; nil is success. The slice is copied. From there on recipients
+// with equal verdicts are a message of their own.
 func Split(verdicts []error) error { return queue.Split(verdicts) }
 
 // FromSMTP takes a peer's reply, a *smtp.SMTPError or a *textproto.Error, for

@@ -18,13 +18,17 @@ func toOne(address string) spool.Envelope {
 	return spool.Envelope{Sender: "news@example.org", Recipients: []spool.Recipient{{Address: address}}}
 }
 
-// run runs a Scheduler until n records of type last were written.
-func run(s *queue.Scheduler, last <-chan queue.Record, n int) {
+// run runs a Scheduler until n records were written that are sent to last, and
+// calls see for each of them.
+func run(s *queue.Scheduler, last <-chan queue.Record, n int, see ...func(queue.Record)) {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()
 	for range n {
-		<-last
+		r := <-last
+		for _, f := range see {
+			f(r)
+		}
 	}
 	stop()
 	if err := <-done; err != nil {

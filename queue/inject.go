@@ -30,9 +30,9 @@ type inlineResult struct {
 // errs is nil if all were accepted, else it holds one error per entry, nil for
 // those that were or, without partial, could have been. A [*RejectError]
 // carries the code for the client: it is there only if it is the outermost
-// verdict, or a 4xx inside of RetryAfter. Drop and Hold accept the message; a
-// Split is its worst verdict, but for a Drop of some recipients only, which
-// fails.
+// verdict, or a 4xx inside of RetryAfter. Drop and Hold accept the message. A
+// Split is its worst verdict, for all recipients of the message, under LMTP too;
+// but a Drop of some while others are accepted is a transient failure.
 //
 // Of the entries Inject reads what Commit does. It needs Run to be running. ctx
 // is the callbacks' too; a callback that is still running when it ends cannot
@@ -153,10 +153,13 @@ func (t *Transaction) injectOne(ctx context.Context, e *spool.Entry) (r inlineRe
 // splitInline is the verdict of a Split on the whole message: its worst one.
 // Where that would drop a message that has a recipient left, it is a failure.
 func splitInline(v verdict, recipients int) verdict {
+	if len(v.parts) != recipients {
+		return classify(errMiscounted(v, recipients))
+	}
 	worst := worstOf(v.parts)
 	kept := func(err error) bool { return classifyPart(err).kind != drop }
-	if len(v.parts) != recipients || worst.kind == drop && slices.ContainsFunc(v.parts, kept) {
-		return wholeSplit(v, recipients)
+	if worst.kind == drop && slices.ContainsFunc(v.parts, kept) {
+		return classify(errors.New("queue: before the reply a Split cannot drop some of the recipients of a message and keep others"))
 	}
 	return worst
 }

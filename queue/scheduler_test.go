@@ -31,6 +31,7 @@ type setup struct {
 	handlers map[string]Handler
 	sp       *spool.Memory
 	wrap     func(*spool.Memory) spool.Spool
+	record   func(context.Context, Record) error
 }
 
 // start makes and runs a scheduler. It is stopped at the end of the test, and
@@ -46,6 +47,9 @@ func start(t *testing.T, inject Handler, with ...setup) *world {
 	}
 	w := &world{t: t, sp: c.sp, done: make(chan error, 1)}
 	c.opts.Record = w.record
+	if c.record != nil {
+		c.opts.Record = c.record
+	}
 	c.opts.Logger = testLogger(t)
 	var sp spool.Spool = w.sp
 	if c.wrap != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -30,15 +29,19 @@ type outcome struct {
 func (s *Scheduler) settle(j *job, err error) *spool.Entry {
 	v := classify(err)
 	if v.kind == split {
-		v = wholeSplit(v, len(j.entry.Envelope.Recipients))
+		var done bool
+		if v, done = s.settleSplit(j, v); done {
+			return nil
+		}
 	}
 	if v.kind == success {
 		o, failure := s.succeed(j.message)
 		if failure == nil {
-			failure = s.carryOutFor(j, o)
-		}
-		if failure == nil {
-			s.handOver(o.kept(), nil)
+			if err := s.carryOutFor(j, o); err == nil {
+				s.handOver(o.kept(), nil)
+			} else {
+				failure = &causeError{RetrySpool, err}
+			}
 		}
 		if failure == nil || s.lost(failure) {
 			return nil
@@ -51,7 +54,8 @@ func (s *Scheduler) settle(j *job, err error) *spool.Entry {
 	s.mu.Lock()
 	overdue := j.overdue
 	s.mu.Unlock()
-	o := s.verdict(j, v, time.Now())
+	now := time.Now()
+	o := s.verdict(j.entry.Clone(), v, s.termOf(j, now), now)
 	final := o.entry.State == spool.Final
 	o.unit[0].Keep = overdue || final
 	switch err := s.carryOut(o); {
@@ -76,25 +80,22 @@ func (s *Scheduler) putOff(j *job) {
 	s.kick()
 }
 
-// wholeSplit is the verdict of a Split on the whole message: success if every
-// recipient has it, else a transient failure. Nothing is lost by that; what
-// succeeded for some recipients is repeated.
-func wholeSplit(v verdict, recipients int) verdict {
-	if len(v.parts) != recipients {
-		return classify(&causeError{RetryInvalid, fmt.Errorf("queue: a Split with %d verdicts for %d recipients; return one for each", len(v.parts), recipients)})
-	}
-	if !slices.ContainsFunc(v.parts, func(err error) bool { return err != nil }) {
-		return classify(nil)
-	}
-	return classify(fmt.Errorf("queue: a Split is not carried out per recipient by this version; the whole message is tried again: %s", v.response.Content))
-}
-
-// kept returns the entries that the outcome has left owned here: they are
-// handed over once their records are written, so that what their next handler
-// brings about is recorded after it.
+// kept returns the entries that the outcome has left owned here to go on: they
+// are handed over once their records are written, so that what their next
+// handler brings about is recorded after it.
 func (o *outcome) kept() (entries []*spool.Entry) {
 	for _, c := range o.unit {
-		if c.Op != spool.Remove && c.Keep {
+		if c.Op != spool.Remove && c.Keep && c.Entry.State != spool.Final {
+			entries = append(entries, c.Entry)
+		}
+	}
+	return entries
+}
+
+// finals returns the entries that end with the outcome.
+func (o *outcome) finals() (entries []*spool.Entry) {
+	for _, c := range o.unit {
+		if c.Op != spool.Remove && c.Entry.State == spool.Final {
 			entries = append(entries, c.Entry)
 		}
 	}
@@ -107,14 +108,14 @@ func (s *Scheduler) lost(err error) bool {
 	return s.hard.Err() != nil || errors.Is(err, spool.ErrFenced) || s.fatal(err) != nil
 }
 
-// verdict is the outcome of every result but success. The entry is as it was
-// received, but for its history.
-func (s *Scheduler) verdict(j *job, v verdict, now time.Time) outcome {
-	e := j.entry.Clone()
+// verdict is the outcome of every result but success. e is as it was received,
+// but for its history; it becomes what is stored.
+func (s *Scheduler) verdict(e *spool.Entry, v verdict, t term, now time.Time) outcome {
 	e.LastError = v.response.Content
-	e.Interrupted = 0
-	if j.entry.Interrupted >= poisonous {
+	if e.Interrupted >= poisonous {
 		e.Interrupted = 1
+	} else {
+		e.Interrupted = 0
 	}
 	o := outcome{unit: spool.Unit{{Op: spool.Update, Entry: e}}, entry: e}
 	switch v.kind {
@@ -129,20 +130,33 @@ func (s *Scheduler) verdict(j *job, v verdict, now time.Time) outcome {
 	default:
 		e.Attempts++
 		o.records = []Record{s.record(TransientFailure, e, now, v.response)}
-		s.reschedule(&o, j.queue, v, now)
+		s.reschedule(&o, v, t, now)
 	}
 	return o
 }
 
-// reschedule says when a message that failed is tried again, or ends it.
-func (s *Scheduler) reschedule(o *outcome, q *queueState, v verdict, now time.Time) {
+// A term is what a queue grants a message whose attempt has just failed.
+type term struct {
+	config Config
+	end    time.Time // of its life; zero: none
+	over   bool      // there is no further attempt
+}
+
+// termOf returns the term of a job if its attempt fails at now.
+func (s *Scheduler) termOf(j *job, now time.Time) term {
 	s.mu.Lock()
-	c := q.config
+	t := term{config: j.queue.config}
 	s.mu.Unlock()
+	t.end = endOfLife(j.entry, t.config)
+	expired := !t.end.IsZero() && !now.Before(t.end) && !s.clockPaused(now)
+	t.over = expired || t.config.MaxAttempts > 0 && j.entry.Attempts+1 >= t.config.MaxAttempts
+	return t
+}
+
+// reschedule says when a message that failed is tried again, or ends it.
+func (s *Scheduler) reschedule(o *outcome, v verdict, t term, now time.Time) {
 	e := o.entry
-	end := endOfLife(e, c)
-	expired := !end.IsZero() && !now.Before(end) && !s.clockPaused(now)
-	if expired || c.MaxAttempts > 0 && e.Attempts >= c.MaxAttempts {
+	if t.over {
 		reason := fmt.Sprintf("expired after %d attempts in %v; last: %s", e.Attempts, now.Sub(e.Received).Round(time.Second), v.response.Content)
 		s.final(o, s.record(Expiration, e, now, Response{Code: 551, Enhanced: [3]int{5, 4, 7}, Content: reason}))
 		return
@@ -150,13 +164,13 @@ func (s *Scheduler) reschedule(o *outcome, q *queueState, v verdict, now time.Ti
 	o.retries = []RetryCause{causeOf(v)}
 	delay := v.after
 	if delay == 0 {
-		delay = c.Backoff.jittered(e.Attempts, rand.Float64())
+		delay = t.config.Backoff.jittered(e.Attempts, rand.Float64())
 	}
 	e.Due = now.Add(delay)
-	if !end.IsZero() && e.Due.After(end) && end.After(now) {
-		e.Due = end // the last attempt falls at the end of life
+	if !t.end.IsZero() && e.Due.After(t.end) && t.end.After(now) {
+		e.Due = t.end // the last attempt falls at the end of life
 	}
-	e.Due = cutDue(e.Due, now, c)
+	e.Due = cutDue(e.Due, now, t.config)
 }
 
 // endOfLife is when a message of a queue expires; zero: never.
@@ -185,7 +199,7 @@ func (s *Scheduler) final(o *outcome, r Record) {
 	e := o.entry
 	e.State = spool.Final
 	out, err := json.Marshal(r)
-	if err != nil { // a Record always marshals; were it not so, the fallback of finish tells the rest
+	if err != nil { // a Record always marshals; were it not so, outcomeOf tells the rest
 		s.log.Error("queue: encoding a record", "id", e.ID, "error", err)
 	}
 	e.Outcome = out
@@ -199,15 +213,22 @@ func (s *Scheduler) record(t RecordType, e *spool.Entry, now time.Time, resp Res
 // carryOut stores an outcome, records it, and removes what is final. The error
 // is that of storing it.
 func (s *Scheduler) carryOut(o outcome) error {
+	if err := s.store(o); err != nil {
+		return err
+	}
+	s.finish(o.finals()...)
+	return nil
+}
+
+// store is the first of the two steps in which a message ends, and all of it
+// for one that goes on.
+func (s *Scheduler) store(o outcome) error {
 	if err := s.apply(o.unit); err != nil {
 		s.log.Error("queue: an outcome could not be stored", "id", o.unit[0].Entry.ID, "error", err)
 		return err
 	}
 	s.times.retry(o.retries)
 	s.recordAll(o.records)
-	if o.entry != nil && o.entry.State == spool.Final {
-		s.finish(o.entry)
-	}
 	for _, c := range o.unit {
 		if c.Op != spool.Remove && !c.Keep {
 			s.due(c.Entry)
@@ -249,21 +270,31 @@ func (s *Scheduler) due(e *spool.Entry) {
 	s.claimAt(e.Due)
 }
 
-// finish records the stored outcome of a final entry and then removes it. When
-// the scheduler gives up before the record was taken, the entry stays, and its
-// outcome is recorded by the next one.
-func (s *Scheduler) finish(e *spool.Entry) {
-	var r Record
-	if err := json.Unmarshal(e.Outcome, &r); err != nil {
-		s.log.Error("queue: the stored outcome of a message cannot be read; it is recorded as an AdminBounce", "id", e.ID, "error", err)
-		r = s.record(AdminBounce, e, time.Now(), Response{Code: 550, Content: "its stored outcome cannot be read"})
+// finish records the stored outcomes of final entries and then removes these.
+// When the scheduler gives up before a record was taken, the entry stays, and
+// its outcome is recorded by the next one.
+func (s *Scheduler) finish(entries ...*spool.Entry) {
+	var unit spool.Unit
+	for _, e := range entries {
+		if s.recorder.write(s.outcomeOf(e)) {
+			unit = append(unit, spool.Change{Op: spool.Remove, Entry: e})
+		}
 	}
-	if !s.recorder.write(r) {
+	if len(unit) == 0 {
 		return
 	}
-	if err := s.apply(spool.Unit{{Op: spool.Remove, Entry: e}}); err != nil {
-		s.log.Error("queue: removing a message that ended; it will be recorded again", "id", e.ID, "error", err)
+	if err := s.apply(unit); err != nil {
+		s.log.Error("queue: removing what ended; it will be recorded again", "messages", len(unit), "id", unit[0].Entry.ID, "error", err)
 	}
+}
+
+// outcomeOf returns the record of a final entry.
+func (s *Scheduler) outcomeOf(e *spool.Entry) (r Record) {
+	if err := json.Unmarshal(e.Outcome, &r); err != nil {
+		s.log.Error("queue: the stored outcome of a message cannot be read; it is recorded as an AdminBounce", "id", e.ID, "error", err)
+		return s.record(AdminBounce, e, time.Now(), Response{Code: 550, Content: "its stored outcome cannot be read"})
+	}
+	return r
 }
 
 // apply makes a unit durable. What passes by itself (no space, too much in

@@ -160,15 +160,30 @@ func (e *dropError) verdict() verdict {
 // A splitError is the verdict of Split.
 type splitError struct{ parts []error }
 
-// Split returns a verdict for each recipient, in the order in which the
-// envelope was handed in; nil is success. A number of verdicts other than the
-// number of recipients is a transient failure for all of them. A Split inside
-// a Split is a transient failure of that recipient. The slice is copied.
+// Split returns a verdict for each recipient, in the order in which the envelope
+// was handed in; nil is success. The slice is copied.
 //
-// This version of the Scheduler does not divide messages yet: a Split in which
-// every verdict is nil is success, and every other one is a transient failure of
-// the whole message that says so. A listener without DeferredQueue answers its
-// worst verdict.
+// Recipients with equal verdicts stay together: those of the same kind with the
+// same codes, text and delay. From there on each such group is a message of its
+// own, with its own record that names its recipients; all of them become durable
+// in one step. The first group that is tried again keeps the ID, else the first
+// one that is held, else the first one; the others get new IDs, over the same
+// stored body. What is tried again or held is as it was received, and each group
+// has its own attempts, due time, LastError and end of life.
+//
+// What the handler changed and emitted belongs to the recipients that succeeded,
+// and becomes durable once, with them; without any it vanishes. In the queue
+// [Deferred] that group is rebound by its first recipient and the metadata.
+// Their addresses may be changed, but an envelope with another number of
+// recipients than was handed in says not who is who. That, like every reason for
+// which a success cannot be carried out, makes it a transient failure, while the
+// verdicts of the others stand. When the rest is tried again, its handler makes
+// its changes, and emits, anew.
+//
+// A number of verdicts other than the number of recipients is a transient
+// failure for all of them. A Split inside a Split is a transient failure of that
+// recipient. A listener without DeferredQueue answers the worst verdict for the
+// whole message, see [Transaction.Inject].
 func Split(verdicts []error) error { return &splitError{parts: slices.Clone(verdicts)} }
 
 func (e *splitError) Error() string {

@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/spool"
 )
 
 func ExampleReject() {
@@ -38,13 +40,53 @@ func ExampleDrop() {
 	// Output: drop: recipient unsubscribed
 }
 
+// A message for three recipients, of whom each fares differently. What is tried
+// again keeps the ID.
 func ExampleSplit() {
-	err := queue.Split([]error{
-		nil,
-		queue.Reject(550, "5.1.1 no such user"),
+	inject := func(ctx context.Context, m *queue.Message) error {
+		return queue.Split([]error{
+			nil,
+			queue.Reject(550, "5.1.1 no such user"),
+			queue.RetryAfter(time.Hour, errors.New("mailbox is locked")),
+		})
+	}
+	records := make(chan queue.Record, 4)
+	record := func(ctx context.Context, r queue.Record) error {
+		if r.Type != queue.Reception {
+			records <- r
+		}
+		return nil
+	}
+	s, err := queue.NewScheduler(spool.NewMemory(), inject, &queue.Options{Record: record})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	t, err := s.Begin(context.Background(), 0)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer t.Abort()
+	if _, err := t.Write([]byte("Subject: hello\r\n\r\nHi\r\n")); err != nil {
+		fmt.Println(err)
+		return
+	}
+	e := &spool.Entry{ID: spool.NewID(), Envelope: spool.Envelope{Sender: "news@example.org", Recipients: []spool.Recipient{
+		{Address: "ann@example.com"}, {Address: "bob@example.com"}, {Address: "cid@example.com"},
+	}}}
+	if err := t.Commit(context.Background(), e); err != nil {
+		fmt.Println(err)
+		return
+	}
+	t.HandOver()
+	run(s, records, 3, func(r queue.Record) {
+		fmt.Println(r.Type, r.Recipients, r.Response.Content, r.ID == e.ID)
 	})
-	fmt.Println(err)
-	// Output: split 2 ways, the worst: no such user
+	// Output:
+	// Delivery [ann@example.com] OK false
+	// TransientFailure [cid@example.com] mailbox is locked true
+	// Bounce [bob@example.com] no such user false
 }
 
 // A peer's 5xx is a verdict on the message only where the host says so, and
