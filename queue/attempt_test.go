@@ -35,6 +35,7 @@ func TestFailClosed(t *testing.T) {
 		{"deadline", func(ctx context.Context, _ *Message) error { <-ctx.Done(); return nil }, "deadline passed after 5m0s"},
 		{"deadline, with its error", func(ctx context.Context, _ *Message) error { <-ctx.Done(); return ctx.Err() }, "deadline passed after 5m0s"},
 		{"verdict after the deadline", func(ctx context.Context, _ *Message) error { <-ctx.Done(); return Reject(550, "no") }, "deadline passed after 5m0s"},
+		{"Split after the deadline", func(ctx context.Context, _ *Message) error { <-ctx.Done(); return Split([]error{nil}) }, "deadline passed after 5m0s"},
 		{"no recipient", func(_ context.Context, m *Message) error { m.Envelope.Recipients = nil; return nil }, "without a recipient"},
 		{"to the deferred queue", func(_ context.Context, m *Message) error { m.Meta["queue"] = Deferred; return nil }, "forever"},
 		{"bad header edit", func(_ context.Context, m *Message) error {

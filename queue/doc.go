@@ -24,8 +24,9 @@
 //
 // nil is success. [Reject] with a 5xx code ends the message with a Bounce,
 // [Drop] without one; [Hold] keeps it for an operator; [RetryAfter] says when to
-// try again. Every other error, whatever it is, is temporary: a peer's 5xx reply
-// becomes permanent only by [FromSMTP].
+// try again; [Split] says something of its own of each recipient. Every other
+// error, whatever it is, is temporary: a peer's 5xx reply becomes permanent only
+// by [FromSMTP].
 //
 // # Messages in memory
 //

@@ -301,6 +301,8 @@ func TestSplitWithoutSuccess(t *testing.T) {
 			[]error{nil, Reject(550, "no"), nil}, "TransientFailure a,c " + lost + "; Bounce b no"},
 		{"no queue, as another one", func(_ context.Context, m *Message) error { m.Meta["queue"] = "nowhere"; return nil },
 			[]error{Reject(550, "no"), errors.New(lost), nil}, "TransientFailure b,c " + lost + "; Bounce a no"},
+		{"no queue, as a later one", func(_ context.Context, m *Message) error { m.Meta["queue"] = "nowhere"; return nil },
+			[]error{nil, Reject(550, "no"), errors.New(lost)}, "TransientFailure a,c " + lost + "; Bounce b no"},
 		{"no queue, as all others", func(_ context.Context, m *Message) error { m.Meta["queue"] = "nowhere"; return nil },
 			[]error{nil, errors.New(lost), nil}, "TransientFailure a,b,c " + lost},
 		{"recipients", func(_ context.Context, m *Message) error {

@@ -12,7 +12,7 @@ import (
 //
 //	expvar.Publish("queue", expvar.Func(func() any { return sched.Stats() }))
 type Stats struct {
-	Time time.Time `json:"time"` // of the snapshot
+	Time time.Time `json:"time"` // of the snapshot, in UTC
 
 	Ready     int64 `json:"ready"`      // due and in memory, waiting for a slot
 	Scheduled int64 `json:"scheduled"`  // in the spool: due later, or not claimed yet
@@ -174,7 +174,7 @@ func (st *Stats) sum(q *QueueStats) {
 
 // counts is the part of Stats that is in memory.
 func (s *Scheduler) counts() Stats {
-	st := Stats{Time: time.Now(), Records: s.recorder.waiting.Load(), Dropped: s.recorder.dropped.Load()}
+	st := Stats{Time: time.Now().UTC(), Records: s.recorder.waiting.Load(), Dropped: s.recorder.dropped.Load()}
 	st.Outcomes, st.Rates = s.recorder.counts()
 	s.times.count(&st)
 	st.Kept, st.KeptBytes = s.kept.counts()

@@ -164,6 +164,23 @@ func TestUntilInject(t *testing.T) {
 	})
 }
 
+// Only the first attempt of all ends the wait.
+func TestFirstAttempt(t *testing.T) {
+	for name, e := range map[string]spool.Entry{
+		"":            {Queue: Deferred},
+		"elsewhere":   {Queue: "example.com"},
+		"failed":      {Queue: Deferred, Attempts: 1},
+		"released":    {Queue: Deferred, LastError: "hold: look"},
+		"interrupted": {Queue: Deferred, Interrupted: 1},
+	} {
+		var c times
+		c.waited(&e)
+		if got, want := c.untilInject.snapshot().Count == 1, name == ""; got != want {
+			t.Errorf("%s: counted %v, want %v", name, got, want)
+		}
+	}
+}
+
 // submitStopped accepts a message while the scheduler does not run.
 func (w *world) submitStopped(rcpt string) {
 	w.t.Helper()

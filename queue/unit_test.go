@@ -216,31 +216,35 @@ func (w *keptWorld) acceptTogether(rcpts ...string) spool.ID {
 	return e.ID
 }
 
-// A unit that the spool refuses for another reason leaves nothing of the Split:
-// the whole message is tried again.
-func TestSplitNotStored(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := start(t, func(_ context.Context, m *Message) error {
-			if m.Attempt == 1 {
-				return Split([]error{nil, Reject(550, "no")})
-			}
-			return Split([]error{nil, Drop("spam")})
-		}, setup{
-			wrap:     func(m *spool.Memory) spool.Spool { return &stubborn{Spool: m} },
-			handlers: map[string]Handler{"*": func(context.Context, *Message) error { return nil }},
+// A unit that the spool refuses for another reason leaves nothing of it: the
+// whole message is tried again.
+func TestSuccessNotStored(t *testing.T) {
+	for name, first := range map[string]error{"split": Split([]error{nil, Reject(550, "no")}), "nil": nil} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := start(t, func(_ context.Context, m *Message) error {
+					if m.Attempt == 1 {
+						return first
+					}
+					return Split([]error{nil, Drop("spam")})
+				}, setup{
+					wrap:     func(m *spool.Memory) spool.Spool { return &stubborn{Spool: m} },
+					handlers: map[string]Handler{"*": func(context.Context, *Message) error { return nil }},
+				})
+				w.storeFor("a@example.com", "b@example.com")
+				e := w.only()
+				if e.Attempts != 1 || e.LastError != "a database error" || len(e.Envelope.Recipients) != 2 {
+					t.Errorf("left after %d attempts with %q for %v", e.Attempts, e.LastError, e.Envelope.Recipients)
+				}
+				if n := w.sched.Stats().Retries[RetrySpool]; n != 1 {
+					t.Errorf("%d retries by the spool, want 1", n)
+				}
+				time.Sleep(2 * time.Minute)
+				synctest.Wait()
+				w.wantSorted("AdminBounce Delivery Delivery Reception TransientFailure")
+			})
 		})
-		w.storeFor("a@example.com", "b@example.com")
-		e := w.only()
-		if e.Attempts != 1 || e.LastError != "a database error" || len(e.Envelope.Recipients) != 2 {
-			t.Errorf("left after %d attempts with %q for %v", e.Attempts, e.LastError, e.Envelope.Recipients)
-		}
-		if n := w.sched.Stats().Retries[RetrySpool]; n != 1 {
-			t.Errorf("%d retries by the spool, want 1", n)
-		}
-		time.Sleep(2 * time.Minute)
-		synctest.Wait()
-		w.wantSorted("AdminBounce Delivery Delivery Reception TransientFailure")
-	})
+	}
 }
 
 // A failure that ends a message is no retry, and in a Split each message counts.
