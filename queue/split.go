@@ -35,7 +35,7 @@ func (s *Scheduler) settleSplit(j *job, v verdict) (whole verdict, done bool) {
 		return groups[0].verdict, false
 	}
 	o := s.divide(j, groups, passed, now)
-	if err := s.store(o); err != nil {
+	if err := s.store(o); err != nil { // as a reason to try all of it again, unless nothing can be done here
 		return classify(&causeError{RetrySpool, err}), s.lost(err)
 	}
 	s.handOver(o.kept(), nil)
@@ -136,7 +136,8 @@ func pick(all []spool.Recipient, rcpts []int) []spool.Recipient {
 }
 
 // divide returns the outcome of a message in groups; passed is that of the one
-// that succeeded. The change to the message itself is the first of the unit.
+// that succeeded. The change to the message itself is the first of the unit:
+// there always is one, so that a spool that is full takes the rest with it.
 func (s *Scheduler) divide(j *job, groups []group, passed outcome, now time.Time) (all outcome) {
 	t := s.termOf(j, now)
 	keeps := keepsID(groups, t)

@@ -34,8 +34,8 @@ type Stats struct {
 	// no such wait, and nothing is counted.
 	UntilInject Histogram `json:"until_inject"`
 	// InjectTime is how long calls of the inject callback took, those before the
-	// reply included, and HandlerTime those of all other handlers. They are
-	// counted at the return, whatever the verdict, and whether it was in time.
+	// reply included, and HandlerTime how long those of all other handlers did.
+	// They are counted at the return, in time or not, whatever the verdict.
 	InjectTime  Histogram `json:"inject_time"`
 	HandlerTime Histogram `json:"handler_time"`
 

@@ -80,34 +80,26 @@ func TestRetryCauses(t *testing.T) {
 // A message that has killed processes counts by that.
 func TestRetryOfPoison(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := start(t, func(context.Context, *Message) error { t.Error("it was run"); return nil })
+		sp := spool.NewMemory()
+		storeInterrupted(t, sp)
+		w := start(t, func(context.Context, *Message) error { return Drop("run after the backoff") }, setup{sp: sp})
 		synctest.Wait()
-		j := &job{queue: w.sched.queue(Deferred, w.sched.inject)}
-		id := storeInterrupted(t, w.sp)
-		claimed, _, err := w.sp.Claim(t.Context(), spool.ClaimRequest{IDs: []spool.ID{id}})
-		if err != nil || len(claimed) != 1 {
-			t.Fatal(err)
-		}
-		j.entry = claimed[0]
-		w.sched.attempt(j)
-		if got := w.sched.Stats().Retries[RetryInterrupted]; got != 1 {
-			t.Errorf("%d retries, want 1", got)
+		if got := w.sched.Stats().Retries; got[RetryInterrupted] != 1 || len(got) != 1 {
+			t.Errorf("retries %v, want one", got)
 		}
 	})
 }
 
-// storeInterrupted stores a message that is due tomorrow, of two deaths.
-func storeInterrupted(t *testing.T, sp *spool.Memory) spool.ID {
+// storeInterrupted stores a message whose handler may have killed two processes.
+func storeInterrupted(t *testing.T, sp *spool.Memory) {
 	t.Helper()
 	body, err := sp.Create(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	e := &spool.Entry{ID: spool.NewID(), Body: body.ID(), Queue: Deferred, Class: "-", Interrupted: poisonous,
-		Due: time.Now().Add(24 * time.Hour), Received: time.Now()}
-	unit := spool.Unit{{Op: spool.Insert, Entry: e, Stage: body}}
-	if errs := sp.Apply(t.Context(), unit); errs != nil {
+		Due: time.Now(), Received: time.Now()}
+	if errs := sp.Apply(t.Context(), spool.Unit{{Op: spool.Insert, Entry: e, Stage: body}}); errs != nil {
 		t.Fatal(errs)
 	}
-	return e.ID
 }

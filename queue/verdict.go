@@ -180,10 +180,11 @@ type splitError struct{ parts []error }
 // verdicts of the others stand. When the rest is tried again, its handler makes
 // its changes, and emits, anew.
 //
-// A number of verdicts other than the number of recipients is a transient
-// failure for all of them. A Split inside a Split is a transient failure of that
-// recipient. A listener without DeferredQueue answers the worst verdict for the
-// whole message, see [Transaction.Inject].
+// Where all verdicts are equal, that is the verdict on the message. A number of
+// verdicts other than the number of recipients is a transient failure for all of
+// them, a Split inside a Split one for that recipient. A listener without
+// DeferredQueue answers the worst verdict for the whole message, see
+// [Transaction.Inject].
 func Split(verdicts []error) error { return &splitError{parts: slices.Clone(verdicts)} }
 
 func (e *splitError) Error() string {
