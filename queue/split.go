@@ -114,7 +114,7 @@ func (m *Message) narrow(rcpts []int) error {
 		if got, want := len(m.Envelope.Recipients), len(m.entry.Envelope.Recipients); got != want {
 			return &causeError{RetryInvalid, fmt.Errorf("queue: a Split with %d recipients left in an envelope of %d; change their addresses, not their number", got, want)}
 		}
-		m.Envelope.Recipients = pick(m.Envelope.Recipients, rcpts)
+		m.Envelope.Recipients = recipientsAt(m.Envelope.Recipients, rcpts)
 	}
 	m.entry = part(m.entry, rcpts)
 	return nil
@@ -123,11 +123,11 @@ func (m *Message) narrow(rcpts []int) error {
 // part returns e for some of its recipients, as a copy that shares nothing with it.
 func part(e *spool.Entry, rcpts []int) *spool.Entry {
 	c := *e
-	c.Envelope.Recipients = pick(e.Envelope.Recipients, rcpts)
+	c.Envelope.Recipients = recipientsAt(e.Envelope.Recipients, rcpts)
 	return c.Clone()
 }
 
-func pick(all []spool.Recipient, rcpts []int) []spool.Recipient {
+func recipientsAt(all []spool.Recipient, rcpts []int) []spool.Recipient {
 	picked := make([]spool.Recipient, len(rcpts))
 	for i, at := range rcpts {
 		picked[i] = all[at]
