@@ -32,9 +32,7 @@ func (l *unitLog) Apply(ctx context.Context, units ...spool.Unit) []error {
 			}
 			changes = append(changes, op)
 		}
-		if u[0].Op != spool.Release {
-			l.units = append(l.units, strings.Join(changes, ", "))
-		}
+		l.units = append(l.units, strings.Join(changes, ", "))
 	}
 	l.mu.Unlock()
 	return l.Spool.Apply(ctx, units...)
@@ -58,7 +56,7 @@ func TestVerdictsInOneUnit(t *testing.T) {
 		{"emit and fail", func(ctx context.Context, m *Message) error { return errors.Join(emit(ctx, m), Hold("look")) },
 			[]string{"update held"}},
 		{"due", func(_ context.Context, m *Message) error { m.SetDue(time.Now().Add(time.Hour)); return nil },
-			[]string{"update queued"}},
+			[]string{"update queued", "release"}},
 		{"split, equal", func(context.Context, *Message) error { return Split([]error{Hold("a"), Hold("a"), Hold("a")}) },
 			[]string{"update held"}},
 		{"split, all succeed", func(context.Context, *Message) error { return Split(make([]error, 3)) },
@@ -78,6 +76,7 @@ func TestVerdictsInOneUnit(t *testing.T) {
 					wrap:     func(m *spool.Memory) spool.Spool { l.Spool = m; return l },
 					handlers: map[string]Handler{"*": func(ctx context.Context, _ *Message) error { <-ctx.Done(); return nil }},
 				})
+				synctest.Wait() // or the message would come by the spool
 				w.storeFor("a@example.com", "b@example.com", "c@example.com")
 				for _, e := range w.entries() {
 					due = e.Due
