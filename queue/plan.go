@@ -108,9 +108,7 @@ func (p *planner) survey() error {
 		case info.NextDue.IsZero() || info.State == spool.Held:
 			continue
 		case info.State == spool.Queued && info.NextDue.After(p.now):
-			if p.full[info.Queue] || p.crowded && !p.barred[info.Queue] {
-				p.fallsDue(info.NextDue)
-			}
+			p.fallsDue(info.Queue, info.NextDue)
 			continue
 		}
 		if batch = append(batch, info); len(batch) == surveyBatch {
@@ -122,8 +120,11 @@ func (p *planner) survey() error {
 	return nil
 }
 
-func (p *planner) fallsDue(at time.Time) {
-	if p.next.IsZero() || at.Before(p.next) {
+// fallsDue notes when something of a queue falls due, zero for never, if only a plan
+// claims it.
+func (p *planner) fallsDue(queue string, at time.Time) {
+	alone := p.full[queue] || p.crowded && !p.barred[queue]
+	if alone && !at.IsZero() && (p.next.IsZero() || at.Before(p.next)) {
 		p.next = at
 	}
 }
@@ -216,6 +217,7 @@ func (p *planner) claim(one *pick) {
 		switch left := isDue(next, p.now); {
 		case !left:
 			q.backlog.settleClass(one.class, tick)
+			p.fallsDue(one.queue, next)
 		case q.wants(one.class) > 0:
 			p.more = true
 		default:
