@@ -162,3 +162,73 @@ func (s *starts) wantAmong(t *testing.T, want []time.Duration) {
 		}
 	}
 }
+
+// After a restart what fell due meanwhile is spread. It has the room of its queue
+// only while no other class wants its share.
+func TestRestartSparesClasses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sp := spool.NewMemory()
+		time.Sleep(24 * time.Hour)
+		retry := func(e *spool.Entry) { e.Attempts = 1 }
+		put(t, sp, Deferred, "a", 2000, time.Now().Add(-time.Hour), retry)
+		put(t, sp, Deferred, "b", 5, time.Now().Add(-time.Minute), retry)
+		r := newRuns(0)
+		w := start(t, r.handle, setup{sp: sp, opts: Options{Configure: func(string) Config { return Config{Concurrency: 10, MaxReady: 20} }}})
+		r.begin = time.Now()
+		pass(time.Second)
+		if n := w.inMemory(Deferred); n != 20 {
+			t.Errorf("%d are in memory, want 20", n)
+		}
+		for range 3 {
+			w.submit("c@example.com", map[string]string{"tenant": "c"}, mail)
+		}
+		put(t, sp, Deferred, "d", 10, r.begin.Add(10*time.Second), retry)
+		pass(9 * time.Second)
+		if r.of("c") != 3 || r.last["c"] != time.Second {
+			t.Errorf("%d of what was accepted were started, the last one after %v, want 3 at once", r.of("c"), r.last["c"])
+		}
+		if r.of("d") != 10 || r.last["d"] != 10*time.Second {
+			t.Errorf("%d of what fell due were started, the last one after %v, want 10 at their time", r.of("d"), r.last["d"])
+		}
+		pass(50 * time.Second)
+		if r.of("b") != 5 || r.last["b"] < 10*time.Second {
+			t.Errorf("%d of another class were started in the first minute, the last one after %v, want 5, spread", r.of("b"), r.last["b"])
+		}
+		pass(2 * time.Hour)
+		if r.of("a") != 2000 {
+			t.Errorf("%d were started, want all 2000", r.of("a"))
+		}
+		w.atRest()
+	})
+}
+
+// What runs may use up the memory. When it ends the others go on.
+func TestMemoryComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		let := make(chan struct{})
+		s := &starts{begin: time.Now(), takes: time.Second}
+		w := start(t, func(context.Context, *Message) error { return nil }, setup{
+			opts: Options{MemoryLimit: 40 << 10, Configure: func(string) Config { return Config{Concurrency: 50, MaxReady: 60} }},
+			handlers: map[string]Handler{"good": s.handle, "*": func(context.Context, *Message) error {
+				<-let
+				return nil
+			}},
+		})
+		pass(time.Second)
+		for i := range 3 { // running alone they need more than there is
+			put(t, w.sp, fmt.Sprint("bad", i), "a", 200, time.Now())
+		}
+		pass(time.Second)
+		put(t, w.sp, "good", "a", 200, time.Now())
+		pass(time.Minute)
+		if n := s.count(); n != 0 {
+			t.Errorf("%d were started though memory is used up by handlers", n)
+		}
+		close(let)
+		pass(time.Hour)
+		if n := s.count(); n != 200 {
+			t.Errorf("%d were started when the handlers had returned, want 200", n)
+		}
+		w.atRest()
+	})
+}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"container/heap"
 	"slices"
+
+	"github.com/deferredqueue/deferredqueue/spool"
 )
 
 // A readyList has the jobs of one queue that do not run yet, in a list per class.
@@ -211,6 +213,30 @@ func (l *readyList) takeLast(c *readyClass) (j *job) {
 	return j
 }
 
+// remove takes out the jobs that match, finals not among them.
+func (l *readyList) remove(match func(*spool.Entry) bool) (out []*job) {
+	take := func(j *job) bool {
+		if !match(j.entry) {
+			return false
+		}
+		out = append(out, j)
+		return true
+	}
+	for _, c := range l.classes {
+		was := c.jobs.len()
+		c.jobs.remove(take)
+		l.ready -= was - c.jobs.len()
+		for i := len(c.later) - 1; i >= 0; i-- {
+			if j := c.later[i]; take(j) {
+				c.unlist(j)
+				l.later--
+			}
+		}
+		l.settle(c)
+	}
+	return out
+}
+
 // all takes everything out, finals included.
 func (l *readyList) all() []*job {
 	out := l.cut(0)
@@ -299,6 +325,13 @@ func (f *fifo) popLast() *job {
 	f.items = f.items[:last]
 	f.rest()
 	return j
+}
+
+// remove takes out those that match.
+func (f *fifo) remove(match func(*job) bool) {
+	f.items = slices.DeleteFunc(f.items[f.head:], match)
+	f.head = 0
+	f.rest()
 }
 
 // rest forgets the places of those that are gone when nothing is left.

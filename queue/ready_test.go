@@ -11,7 +11,7 @@ import (
 )
 
 func classJob(class string) *job {
-	return &job{entry: &spool.Entry{Class: class}, index: -1}
+	return &job{entry: &spool.Entry{ID: spool.NewID(), Class: class}, index: -1}
 }
 
 // fill pushes jobs: one per letter, of the class of that name.
@@ -221,8 +221,11 @@ func TestReadyModel(t *testing.T) {
 					m.push(j)
 				}
 			case 5:
-				if random.IntN(10) == 0 {
+				switch random.IntN(20) {
+				case 0, 1:
 					checkCut(t, &l, m, l.total()*3/4)
+				case 2:
+					checkRemove(t, &l, m, random.IntN(3))
 				}
 			default:
 				if got, want := l.pop(), m.pop(); got != want {
@@ -263,6 +266,23 @@ func checkCut(t *testing.T, l *readyList, m *modelList, keep int) {
 		if kept := c.jobs.items[c.jobs.head:]; !slices.Equal(kept, was[:len(kept)]) {
 			t.Fatalf("of %s something else than the last jobs was cut", c.name)
 		}
+	}
+	m.remove(out)
+}
+
+// checkRemove takes out some and checks that it is these.
+func checkRemove(t *testing.T, l *readyList, m *modelList, n int) {
+	t.Helper()
+	match := func(e *spool.Entry) bool { return int(e.ID[15])%3 == n }
+	out := l.remove(match)
+	want := 0
+	for _, j := range append(slices.Clone(m.jobs), m.later...) {
+		if match(j.entry) {
+			want++
+		}
+	}
+	if len(out) != want || slices.ContainsFunc(out, func(j *job) bool { return !match(j.entry) }) {
+		t.Fatalf("%d were taken out, want %d that match", len(out), want)
 	}
 	m.remove(out)
 }

@@ -174,16 +174,34 @@ func (s *Scheduler) mature(now time.Time) {
 
 // giveBack takes all but keep of what waits in a queue out of memory and returns
 // what is to be released. mu is held.
-func (s *Scheduler) giveBack(q *queueState, keep int) (back []*spool.Entry) {
-	for _, j := range q.ready.cut(keep) {
+func (s *Scheduler) giveBack(q *queueState, keep int) []*spool.Entry {
+	back := s.drop(q.ready.cut(keep))
+	for _, e := range back {
+		s.noteBacklog(q, e.Class)
+	}
+	return back
+}
+
+// withdraw takes what waits in a queue and matches out of memory. Its entries are
+// still owned by this process: who withdraws them changes or releases them. Finals
+// and what runs are not among them. mu is held.
+func (s *Scheduler) withdraw(q *queueState, match func(*spool.Entry) bool) []*spool.Entry {
+	entries := s.drop(q.ready.remove(match))
+	s.reopen(q)
+	s.forget(q)
+	return entries
+}
+
+// drop forgets jobs that were taken out of their list. mu is held.
+func (s *Scheduler) drop(jobs []*job) (entries []*spool.Entry) {
+	for _, j := range jobs {
 		if j.index >= 0 {
 			heap.Remove(&s.mu.later, j.index)
 		}
 		s.mu.bytes -= j.size
-		s.noteBacklog(q, j.entry.Class)
-		back = append(back, j.entry)
+		entries = append(entries, j.entry)
 	}
-	return back
+	return entries
 }
 
 // takeWaiting empties the memory of what does not run yet. mu is held.
