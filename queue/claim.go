@@ -63,8 +63,8 @@ func (s *Scheduler) claimWake(wake time.Time) time.Time {
 	return wake
 }
 
-// startClaim starts a claim or a plan, by turns if both are due, if there is
-// memory for what it finds. mu is held.
+// startClaim starts a plan or a claim, if there is memory for what it finds. If
+// both are due the plan is first: another one follows only after a pause. mu is held.
 func (s *Scheduler) startClaim(now time.Time) {
 	claim, plan := isDue(s.mu.nextClaim, now), isDue(s.mu.nextPlan, now)
 	crowded := s.crowded()
@@ -77,10 +77,6 @@ func (s *Scheduler) startClaim(now time.Time) {
 	}
 	s.mu.claiming = true
 	s.mu.tick++
-	if claim && plan {
-		plan = !s.mu.planned
-	}
-	s.mu.planned = plan
 	tick := s.mu.tick
 	if plan {
 		p := s.newPlanner(now, tick, crowded)

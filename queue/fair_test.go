@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -155,7 +154,7 @@ func TestFairManyClasses(t *testing.T) {
 		counting := &countingSpool{}
 		w := start(t, r.handle, setup{
 			opts: Options{Configure: func(string) Config { return Config{Concurrency: 10, MaxReady: room} }},
-			wrap: func(m *spool.Memory) spool.Spool { counting.Spool = m; return counting },
+			wrap: counting.wrap,
 		})
 		pass(time.Second)
 		for i := range classes {
@@ -174,41 +173,6 @@ func TestFairManyClasses(t *testing.T) {
 	})
 }
 
-// countingSpool counts what is claimed, and how often the queues are looked at.
-type countingSpool struct {
-	spool.Spool
-	mu      sync.Mutex
-	entries int
-	claims  int
-	looks   int
-	fail    error // of Queues
-}
-
-func (c *countingSpool) Claim(ctx context.Context, req spool.ClaimRequest) ([]*spool.Entry, time.Time, error) {
-	entries, next, err := c.Spool.Claim(ctx, req)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.claims++
-	c.entries += len(entries)
-	return entries, next, err
-}
-
-func (c *countingSpool) Queues(ctx context.Context) iter.Seq2[spool.QueueInfo, error] {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.looks++
-	if c.fail != nil {
-		return func(yield func(spool.QueueInfo, error) bool) { yield(spool.QueueInfo{}, c.fail) }
-	}
-	return c.Spool.Queues(ctx)
-}
-
-func (c *countingSpool) claimed() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.entries
-}
-
 // Planning is not paid for in the ordinary case.
 func TestNoPlanWithoutNeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -220,7 +184,7 @@ func TestNoPlanWithoutNeed(t *testing.T) {
 			return nil
 		}, setup{
 			handlers: map[string]Handler{"*": func(context.Context, *Message) error { return nil }},
-			wrap:     func(m *spool.Memory) spool.Spool { counting.Spool = m; return counting },
+			wrap:     counting.wrap,
 		})
 		for i := range 200 {
 			put(t, w.sp, fmt.Sprintf("idle%d", i), "a", 3, time.Now().Add(100*time.Hour))
@@ -247,7 +211,7 @@ func TestPlanFails(t *testing.T) {
 		w := start(t, r.handle, setup{
 			opts:     Options{Configure: func(string) Config { return Config{Concurrency: 2, MaxReady: 10} }},
 			handlers: map[string]Handler{"*": func(context.Context, *Message) error { return nil }},
-			wrap:     func(m *spool.Memory) spool.Spool { counting.Spool = m; return counting },
+			wrap:     counting.wrap,
 		})
 		pass(time.Second)
 		put(t, w.sp, Deferred, "a", 1000, time.Now())
@@ -271,7 +235,8 @@ func TestPlanFails(t *testing.T) {
 func TestOrderWithinAClass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &starts{takes: time.Second}
-		w := start(t, s.handle, configured(func(string) Config { return Config{Concurrency: 1, MaxReady: 5} }, nil))
+		w := start(t, s.handle, configured(func(string) Config { return Config{Concurrency: 1, MaxReady: 5} },
+			map[string]Handler{"*": func(context.Context, *Message) error { return nil }}))
 		pass(time.Second)
 		s.begin = time.Now()
 		var a, b []spool.ID
@@ -285,6 +250,13 @@ func TestOrderWithinAClass(t *testing.T) {
 		}
 		if n := w.inMemory(Deferred); n != 5 {
 			t.Errorf("%d wait in memory, want 5", n)
+		}
+		for i := range 10 { // there is room again, but others of their class wait in the spool
+			put(t, w.sp, "other", "a", 1, time.Now().Add(300*time.Millisecond), func(e *spool.Entry) { e.Attempts = 1 })
+			pass(time.Second)
+			if i%3 == 0 {
+				a = append(a, w.submit("x@example.com", map[string]string{"tenant": "a"}, mail))
+			}
 		}
 		pass(time.Minute)
 		want := []spool.ID{a[0], a[1], b[0], a[2], b[1], a[3], b[2]} // a1 was the next when b0 came

@@ -225,6 +225,10 @@ func TestMemoryComesBack(t *testing.T) {
 			t.Errorf("%d were started though memory is used up by handlers", n)
 		}
 		close(let)
+		pass(4 * time.Second)
+		if n := s.count(); n != 200 {
+			t.Errorf("%d were started at once, want 200", n)
+		}
 		pass(time.Hour)
 		if n := s.count(); n != 200 {
 			t.Errorf("%d were started when the handlers had returned, want 200", n)

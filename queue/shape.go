@@ -25,7 +25,6 @@ func (s *Scheduler) Reconfigure() {
 	s.mu.Lock()
 	for _, q := range s.mu.queues {
 		q.configure(s.opts.Configure(q.name), now)
-		s.unthrottle(q)
 		s.dispatch(q)
 		if trimmed := s.trim(q); len(trimmed) > 0 {
 			back = append(back, trimmed...)

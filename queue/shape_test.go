@@ -169,22 +169,23 @@ func TestRateOfAQueue(t *testing.T) {
 
 // A queue that is idle keeps its rate, and is forgotten once its bucket is full.
 func TestRateOutlivesIdleness(t *testing.T) {
+	const per = time.Hour + 7*time.Second // not when the loop comes by anyway
 	synctest.Test(t, func(t *testing.T) {
 		s := &starts{begin: time.Now()}
-		w := start(t, s.handle, configured(func(string) Config { return Config{Rate: Rate{N: 1, Per: time.Hour}} }, nil))
+		w := start(t, s.handle, configured(func(string) Config { return Config{Rate: Rate{N: 1, Per: per}} }, nil))
 		for range 3 {
 			w.submit("b@example.com", nil, mail)
 			pass(time.Minute)
 		}
-		pass(150 * time.Minute)
-		s.want(t, "one in an hour", 0, time.Hour, 2*time.Hour)
+		pass(2*per + per/2 - 3*time.Minute)
+		s.want(t, "one in an hour", 0, per, 2*per)
 		w.sched.mu.Lock()
 		n := len(w.sched.mu.queues)
 		w.sched.mu.Unlock()
 		if n != 1 {
 			t.Errorf("%d queues while the bucket fills, want 1", n)
 		}
-		pass(time.Hour)
+		pass(per/2 + time.Second)
 		w.atRest()
 	})
 }

@@ -53,6 +53,7 @@ func (s *Scheduler) free(j *job) *job {
 	if s.mu.starved && s.mu.bytes < s.opts.MemoryLimit {
 		s.mu.starved = false
 		s.claimAt(time.Time{})
+		s.kick() // a claim may have been asked for long ago
 	}
 	next := s.next(q)
 	if next == nil {
@@ -97,6 +98,7 @@ func (s *Scheduler) takeIn(q *queueState) {
 	q.full = false
 	delete(s.mu.full, q)
 	s.claimAt(time.Time{})
+	s.kick() // a claim may have been asked for long ago
 }
 
 // refill plans for a class, of which a job was taken, if claims leave its queue

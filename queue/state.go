@@ -40,7 +40,6 @@ type state struct {
 		nextClaim time.Time // when to claim next; zero: when something changes
 		nextPlan  time.Time // when to plan next; zero: when something changes
 		planFrom  time.Time // but not before
-		planned   bool      // a plan was last, not a claim
 		bytes     int64     // of all entries in memory
 		starved   bool      // a claim waits for bytes to become free
 		tick      uint64    // counts claims and plans
