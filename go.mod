@@ -8,6 +8,7 @@ require (
 	github.com/emersion/go-smtp v0.25.1
 	go.etcd.io/bbolt v1.5.0
 	golang.org/x/sys v0.45.0
+	golang.org/x/time v0.15.0
 )
 
 require github.com/pires/go-proxyproto v0.15.0

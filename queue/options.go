@@ -99,9 +99,22 @@ type Config struct {
 	Concurrency int
 
 	// MaxReady is how many due messages of this queue are kept in memory,
-	// waiting for a handler; the others wait in the spool.
+	// waiting for a handler; the others wait in the spool. One class uses all of it
+	// only while no other wants its share.
 	// Defaults to 10,000 in the deferred queue and 1,024 in others.
 	MaxReady int
+
+	// Rate bounds how many handlers of this queue are started in how long, in this
+	// process. What waits for it delays no other queue. A queue starts with a full Burst.
+	// Defaults to none.
+	Rate Rate
+
+	// Weights are the shares of the classes ([spool.Entry.Class]) in this queue: as
+	// long as several have messages waiting, one of weight 2 has two handlers
+	// started where one of weight 1 has one, and twice as much of MaxReady. The map
+	// must not be changed afterwards.
+	// Defaults to 1 for each class; what is less than that is 1.
+	Weights map[string]int
 }
 
 const (
@@ -130,6 +143,7 @@ func (c Config) withDefaults(queue string) Config {
 		c.MaxReady = ready
 	}
 	c.MaxReady = max(c.MaxReady, c.Concurrency)
+	c.Rate = c.Rate.withDefaults()
 	return c
 }
 

@@ -22,7 +22,8 @@ func (s *Scheduler) keeps(size int64, entries []*spool.Entry) bool {
 		return false
 	}
 	q := s.mu.queues[Deferred]
-	return q == nil || !q.backlog && q.ready.len() == 0 && q.running+len(entries) <= q.config.Concurrency
+	behind := func(e *spool.Entry) bool { return q.backlog.has(e.Class) }
+	return !s.isSuspended(Deferred) && (q == nil || s.startable(q, len(entries)) && !slices.ContainsFunc(entries, behind))
 }
 
 // storable reports whether a spool surely takes the entries. What it would refuse

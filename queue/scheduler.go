@@ -74,8 +74,7 @@ func NewScheduler(sp spool.Spool, inject Handler, opts *Options) (*Scheduler, er
 	s.jobs, s.cancelJobs = context.WithCancelCause(context.Background())
 	s.hard, s.cancelHard = context.WithCancel(context.Background())
 	s.recorder = newRecorder(s.hard, &o, s.pool)
-	s.mu.queues = map[string]*queueState{}
-	s.mu.unrouted = map[string]bool{}
+	s.state.init()
 	return s, nil
 }
 
@@ -109,18 +108,6 @@ func (s *Scheduler) handler(queue string) Handler {
 		return s.inject
 	}
 	return s.patterns.match(queue)
-}
-
-// Reconfigure asks [Options.Configure] again for every queue in use. Running
-// handlers keep their deadlines.
-func (s *Scheduler) Reconfigure() {
-	s.mu.Lock()
-	for _, q := range s.mu.queues {
-		q.configure(s.opts.Configure(q.name))
-		s.dispatch(q)
-	}
-	s.mu.Unlock()
-	s.kick()
 }
 
 // Run works until ctx is done, then stops within [Options.StopTimeout] and

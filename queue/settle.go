@@ -265,7 +265,7 @@ func (s *Scheduler) due(e *spool.Entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if q := s.mu.queues[e.Queue]; q != nil && !e.Due.After(time.Now()) {
-		q.backlog = true
+		s.noteBacklog(q, e.Class)
 	}
 	s.claimAt(e.Due)
 }

@@ -20,7 +20,7 @@ const (
 
 // state is what a Scheduler knows at the moment. It is guarded by mu; the loop,
 // the tasks and the acceptance of messages change it in short steps that never
-// wait.
+// wait. What it knows of the spool are hints: others may work on it, too.
 type state struct {
 	mu struct {
 		sync.Mutex
@@ -28,14 +28,24 @@ type state struct {
 		started time.Time
 		queues  map[string]*queueState // those in use
 
-		deadlines jobHeap // running jobs by their deadline
-		later     jobHeap // owned jobs that must not run yet
+		deadlines jobHeap   // running jobs by their deadline
+		later     jobHeap   // owned jobs that must not run yet
+		throttled queueHeap // queues that wait for their rate
 
-		// Claiming: at most one claim is under way.
+		suspended map[string]suspension // by the name of the queue
+		resumeAt  time.Time             // when the first of these ends; zero: none does
+
+		// Claiming: at most one claim or plan is under way.
 		claiming  bool
 		nextClaim time.Time // when to claim next; zero: when something changes
+		nextPlan  time.Time // when to plan next; zero: when something changes
+		planFrom  time.Time // but not before
 		bytes     int64     // of all entries in memory
 		starved   bool      // a claim waits for bytes to become free
+		tick      uint64    // counts claims and plans
+
+		full       map[*queueState]struct{} // those that claims leave out
+		backlogged map[*queueState]struct{} // those with a backlog
 
 		unrouted map[string]bool // queues found in the spool that have no handler
 		overdue  int
@@ -45,6 +55,14 @@ type state struct {
 	}
 }
 
+func (s *state) init() {
+	s.mu.tick = 1
+	s.mu.queues = map[string]*queueState{}
+	s.mu.full = map[*queueState]struct{}{}
+	s.mu.backlogged = map[*queueState]struct{}{}
+	s.mu.unrouted = map[string]bool{}
+}
+
 // A queueState is one queue in use. It is forgotten when nothing of it is in
 // memory any more, so that an idle queue costs nothing.
 type queueState struct {
@@ -52,12 +70,16 @@ type queueState struct {
 	config  Config
 	handler Handler
 	ready   readyList
-	later   int // its jobs in state.later
 	running int // slots taken
 	overdue int // of them, handlers past their deadline
-	limit   int // how many may be ready; at most config.MaxReady
+	limit   int // how many may be in ready; at most config.MaxReady
 	full    bool
-	backlog bool // something due waits in the spool, as far as is known here
+	backlog backlog
+	leftOut uint64 // the tick of the last claim that left it out
+
+	limiter   *limiter  // nil: no rate
+	wakeAt    time.Time // its place in state.throttled
+	wakeIndex int       // in that heap; -1: not there
 }
 
 // A job is an entry in memory that this process owns.
@@ -67,7 +89,8 @@ type job struct {
 	queue *queueState
 	size  int64
 	at    time.Time // its place in the heap it is in
-	index int       // in that heap
+	index int       // in that heap; -1: in none
+	place int       // in readyClass.later
 
 	// While it runs:
 	message *Message
@@ -79,148 +102,118 @@ type job struct {
 	kept    *spool.Entry // of an overdue job: what is to be released when both are done
 }
 
-func (q *queueState) configure(c Config) {
+func (q *queueState) configure(c Config, now time.Time) {
 	q.config = c.withDefaults(q.name)
 	q.limit = q.config.MaxReady
+	q.ready.setWeights(q.config.Weights)
+	switch {
+	case q.limiter == nil || q.config.Rate.N == 0:
+		q.limiter = newLimiter(q.config.Rate)
+	default:
+		q.limiter.set(q.config.Rate, now)
+	}
 }
 
 func (q *queueState) inUse() bool {
-	return q.ready.len() > 0 || q.running > 0 || q.later > 0 || q.full || q.backlog
+	return q.ready.len() > 0 || q.ready.total() > 0 || q.running > 0 || q.full || q.backlog.any()
 }
 
 // queue returns the state of a queue, made at first use. mu is held.
 func (s *Scheduler) queue(name string, h Handler) *queueState {
 	q := s.mu.queues[name]
 	if q == nil {
-		q = &queueState{name: name, handler: h}
-		q.configure(s.opts.Configure(name))
+		q = &queueState{name: name, handler: h, wakeIndex: -1}
+		q.configure(s.opts.Configure(name), time.Now())
 		s.mu.queues[name] = q
 	}
 	return q
 }
 
-// forget drops the state of a queue that is not in use. mu is held.
+// forget drops the state of a queue that is not in use. With a rate that is when
+// its bucket is full again: until then a new state would allow too much. mu is held.
 func (s *Scheduler) forget(q *queueState) {
-	if !q.inUse() && s.mu.queues[q.name] == q {
-		delete(s.mu.queues, q.name)
+	if q.inUse() || s.mu.queues[q.name] != q {
+		return
 	}
+	if q.limiter != nil {
+		now := time.Now()
+		if wait := q.limiter.until(q.config.Rate.Burst, now); wait > 0 {
+			s.wakeQueue(q, now.Add(wait))
+			return
+		}
+	}
+	s.unthrottle(q)
+	delete(s.mu.queues, q.name)
 }
 
 // enqueue takes an owned entry into memory. mu is held.
 func (s *Scheduler) enqueue(q *queueState, e *spool.Entry, notBefore time.Time) *job {
-	j := &job{entry: e, queue: q, size: entrySize(e), at: notBefore}
+	j := &job{entry: e, queue: q, size: entrySize(e), at: notBefore, index: -1}
 	s.mu.bytes += j.size
-	if notBefore.IsZero() {
+	switch {
+	case e.State == spool.Final:
+		q.ready.pushFinal(j)
+	case notBefore.IsZero():
 		q.ready.push(j)
-		return j
+	default:
+		q.ready.putOff(j)
+		heap.Push(&s.mu.later, j)
 	}
-	q.later++
-	heap.Push(&s.mu.later, j)
 	return j
 }
 
-// dispatch starts jobs of q in free slots. mu is held.
-func (s *Scheduler) dispatch(q *queueState) {
-	for s.mu.phase == running {
-		j := s.next(q)
-		if j == nil {
-			return
+// mature lets the jobs run whose time has come. mu is held.
+func (s *Scheduler) mature(now time.Time) {
+	for len(s.mu.later) > 0 && !s.mu.later[0].at.After(now) {
+		j := heap.Pop(&s.mu.later).(*job)
+		j.queue.ready.mature(j)
+		s.dispatch(j.queue)
+	}
+}
+
+// giveBack takes all but keep of what waits in a queue out of memory and returns
+// what is to be released. mu is held.
+func (s *Scheduler) giveBack(q *queueState, keep int) []*spool.Entry {
+	back := s.drop(q.ready.cut(keep))
+	for _, e := range back {
+		s.noteBacklog(q, e.Class)
+	}
+	return back
+}
+
+// withdraw takes what waits in a queue and matches out of memory. Its entries are
+// still owned by this process: who withdraws them changes or releases them. Finals
+// and what runs are not among them. mu is held.
+func (s *Scheduler) withdraw(q *queueState, match func(*spool.Entry) bool) []*spool.Entry {
+	entries := s.drop(q.ready.remove(match))
+	s.reopen(q)
+	s.forget(q)
+	return entries
+}
+
+// drop forgets jobs that were taken out of their list. mu is held.
+func (s *Scheduler) drop(jobs []*job) (entries []*spool.Entry) {
+	for _, j := range jobs {
+		if j.index >= 0 {
+			heap.Remove(&s.mu.later, j.index)
 		}
-		s.pool.run(func() { s.work(j) })
+		s.mu.bytes -= j.size
+		entries = append(entries, j.entry)
 	}
-}
-
-// next takes the next job of q and a slot for it; nil if there is none of
-// either. mu is held.
-func (s *Scheduler) next(q *queueState) *job {
-	if s.mu.phase != running || q.ready.len() == 0 || q.running >= q.config.Concurrency {
-		return nil
-	}
-	j := q.ready.pop()
-	q.running++
-	if q.full && q.ready.len()+q.later <= q.limit/2 {
-		q.full = false
-		s.claimAt(time.Time{})
-	}
-	return j
-}
-
-// free gives back the memory and the slot of a job that is done, and returns
-// the next one of its queue.
-func (s *Scheduler) free(j *job) *job {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	q := j.queue
-	q.running--
-	s.mu.bytes -= j.size
-	if s.mu.starved && s.mu.bytes < s.opts.MemoryLimit/4*3 {
-		s.mu.starved = false
-		s.claimAt(time.Time{})
-	}
-	next := s.next(q)
-	if next == nil {
-		s.forget(q)
-	}
-	return next
-}
-
-// claimAt asks for a claim at t, at once if t is zero or has passed. mu is held.
-func (s *Scheduler) claimAt(t time.Time) {
-	now := time.Now()
-	if t.Before(now) {
-		t = now
-	}
-	if s.mu.nextClaim.IsZero() || t.Before(s.mu.nextClaim) {
-		s.mu.nextClaim = t
-		s.kick()
-	}
+	return entries
 }
 
 // takeWaiting empties the memory of what does not run yet. mu is held.
 func (s *Scheduler) takeWaiting() []*spool.Entry {
 	var entries []*spool.Entry
 	for _, q := range s.mu.queues {
-		for _, j := range q.ready.cut(0) {
+		for _, j := range q.ready.all() {
 			entries = append(entries, j.entry)
 			s.mu.bytes -= j.size
 		}
 	}
-	for _, j := range s.mu.later {
-		entries = append(entries, j.entry)
-		s.mu.bytes -= j.size
-		j.queue.later--
-	}
 	s.mu.later = nil
 	return entries
-}
-
-// handOver takes messages that were just stored and are owned, or that body
-// keeps: in memory, if they are due, a slot is free and nothing waits before
-// them, else back to the spool.
-func (s *Scheduler) handOver(entries []*spool.Entry, body *keptBody) {
-	var back []*spool.Entry
-	s.mu.Lock()
-	for _, e := range entries {
-		h := s.handler(e.Queue)
-		if s.mu.phase != running || h == nil || e.State != spool.Queued || e.Due.After(time.Now()) {
-			back = append(back, e)
-			continue
-		}
-		q := s.queue(e.Queue, h)
-		if q.backlog || q.ready.len() > 0 || q.running >= q.config.Concurrency {
-			q.backlog = true
-			back = append(back, e)
-			continue
-		}
-		s.enqueue(q, e, time.Time{}).body = body
-		s.dispatch(q)
-	}
-	s.mu.Unlock()
-	if body != nil {
-		s.handBack(body, back)
-		return
-	}
-	s.release(back)
 }
 
 // release gives entries back to the spool, to be claimed when they are due.
@@ -271,6 +264,7 @@ func (s *Scheduler) releaseOnce(units []spool.Unit) (rest []spool.Unit) {
 		s.fail(failure)
 	}
 	s.mu.Lock()
+	s.noteReleased(units)
 	s.claimAt(soonest)
 	s.mu.Unlock()
 	return rest

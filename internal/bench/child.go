@@ -21,6 +21,7 @@ const (
 	loadProcess    = "load"    // the client
 	storeProcess   = "store"   // a store and its callers
 	scaleProcess   = "scale"   // a spool with many messages
+	hostProcess    = "host"    // a scheduler with many messages
 )
 
 // grace is how long a process may take to end by itself.

@@ -8,6 +8,10 @@
 //	go run ./internal/bench spool [-check]
 //	                                     commits of boltspool, beside a bare log and Pebble,
 //	                                     and what it costs to have a million messages
+//	go run ./internal/bench isolation [-check]
+//	                                     the hand-over beside a queue that is stuck
+//	go run ./internal/bench fairness [-check]
+//	                                     ten messages of one class beside a million of another
 //
 // Each server runs in a process of its own, and so does the client, so that the
 // CPU that is printed is the server's alone; a store and its callers are one
@@ -44,6 +48,8 @@ func commands() []command {
 		{"accept", "messages a second, CPU per message and latency of the 250, nothing is injected", runAccept},
 		{"clamp", "latency of the 250 while the callback is slow, inline and deferred", runClamp},
 		{"spool", "commits a second, CPU and flushes of the spool, and what a million messages in it cost", runSpool},
+		{"isolation", "latency of the hand-over beside a queue with very many messages that are stuck", runIsolation},
+		{"fairness", "how soon ten messages of one class are through beside a million of another", runFairness},
 	}
 }
 
@@ -54,6 +60,7 @@ func children() []command {
 		{loadProcess, "", runLoad},
 		{storeProcess, "", runStore},
 		{scaleProcess, "", runScaleProcess},
+		{hostProcess, "", runHost},
 	}
 }
 
@@ -98,6 +105,6 @@ func exitCode(err error, stderr io.Writer) int {
 func usageText(w io.Writer) {
 	fmt.Fprintln(w, "usage: bench COMMAND [FLAGS]    (COMMAND -help shows the flags)")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-8s %s\n", c.name, c.about)
+		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.about)
 	}
 }

@@ -23,7 +23,9 @@ type report struct {
 	Clamp     []*clampRow       `json:"clamp,omitempty"`
 	Commits   []*commitRow      `json:"commits,omitempty"`
 	Scale     *scaleRow         `json:"scale,omitempty"`
-	Targets   []target          `json:"targets,omitempty"` // of spool
+	Isolation *isolationResult  `json:"isolation,omitempty"`
+	Fairness  *fairnessResult   `json:"fairness,omitempty"`
+	Targets   []target          `json:"targets,omitempty"` // of spool, isolation and fairness
 }
 
 // A machine is where it was measured.

@@ -1,0 +1,164 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+// A suspended queue starts nothing but what has ended, and keeps nothing in
+// memory; due times and attempts stay, and the others go on.
+func TestSuspended(t *testing.T) {
+	for _, ends := range []string{"by an operator", "by itself"} {
+		t.Run(ends, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, other := &starts{begin: time.Now().Add(time.Second), takes: time.Second}, &starts{begin: time.Now().Add(time.Second)}
+				w := start(t, func(_ context.Context, m *Message) error { return nil }, configured(
+					func(string) Config { return Config{Concurrency: 2} }, map[string]Handler{"q": s.handle, "other": other.handle}))
+				pass(time.Second)
+				put(t, w.sp, "q", "a", 100, time.Now())
+				pass(500 * time.Millisecond)
+				due := map[spool.ID]time.Time{}
+				for _, e := range w.entries() {
+					due[e.ID] = e.Due
+				}
+				sus := suspension{reason: "it asks us to", since: time.Now()}
+				if ends == "by itself" {
+					sus.until = s.begin.Add(time.Hour)
+				}
+				w.sched.setSuspended(map[string]suspension{"q": sus, "no such queue": {until: s.begin.Add(time.Minute)}})
+				synctest.Wait()
+				if n := w.inMemory("q"); n != 0 {
+					t.Errorf("%d messages of it are in memory, want none", n)
+				}
+				put(t, w.sp, "q", "a", 1, time.Now(), func(e *spool.Entry) { e.State, e.Outcome = spool.Final, []byte(`{"type":"AdminBounce"}`) })
+				put(t, w.sp, "other", "a", 1, time.Now())
+				accepted := w.submit("b@example.com", map[string]string{"queue": "q", "tenant": "a"}, mail)
+				if n := w.inMemory("q"); n != 0 {
+					t.Errorf("%d messages of it are in memory that came in meanwhile, want none", n)
+				}
+				pass(30 * time.Minute)
+				s.want(t, "suspended", 0, 0)
+				other.want(t, "the other one", 500*time.Millisecond)
+				if types := w.types(); strings.Count(types, "AdminBounce") != 1 || strings.Count(types, "Delivery") != 4 {
+					t.Errorf("records %s, want that of what had ended, and four of Delivery", types)
+				}
+				for _, e := range w.entries() {
+					if was, ok := due[e.ID]; ok && !e.Due.Equal(was) || e.Attempts != 0 || e.State != spool.Queued {
+						t.Fatalf("%s is due at %v after %d attempts, was at %v", e.ID, e.Due, e.Attempts, was)
+					}
+				}
+				pass(s.begin.Add(time.Hour).Sub(time.Now()))
+				if ends != "by itself" {
+					w.sched.setSuspended(nil)
+				}
+				late := w.submit("b@example.com", map[string]string{"queue": "q", "tenant": "a"}, mail)
+				s.want(t, "resumed", 0, 0, time.Hour, time.Hour)
+				pass(time.Hour)
+				if n := len(s.ids); n != 102 || !slices.Contains(s.ids[100:], accepted) || !slices.Contains(s.ids[100:], late) {
+					t.Errorf("%d were started, want 102, and at the end what came in meanwhile and afterwards", n)
+				}
+				w.atRest()
+			})
+		})
+	}
+}
+
+// The deferred queue may be suspended, too. What is accepted meanwhile is stored.
+func TestSuspendedDeferred(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &starts{begin: time.Now()}
+		w := startKept(t, s.handle, setup{})
+		w.sched.setSuspended(map[string]suspension{Deferred: {until: time.Now().Add(37 * time.Second)}})
+		for range 3 {
+			w.accept("b@example.com")
+		}
+		if n := w.ledger.insertions(); n != 3 {
+			t.Errorf("%d messages were stored, want 3", n)
+		}
+		pass(time.Hour)
+		s.want(t, "resumed", every(37*time.Second, 0, 3)...)
+		w.sched.setSuspended(map[string]suspension{Deferred: {until: time.Now()}}) // over already
+		w.submit("b@example.com", nil, mail)
+		if s.count() != 4 {
+			t.Errorf("%d starts, want 4: the last suspension was over when it came", s.count())
+		}
+		w.atRest()
+	})
+}
+
+// What is suspended when a message fails stays where it is.
+func TestSuspendedWhileItRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		var w *world
+		w = start(t, func(context.Context, *Message) error {
+			calls++
+			w.sched.setSuspended(map[string]suspension{Deferred: {}})
+			return errors.New("down")
+		})
+		w.submit("b@example.com", nil, mail)
+		pass(24 * time.Hour)
+		if e := w.only(); calls != 1 || e.Attempts != 1 || e.Due.Sub(e.Received) > 2*time.Minute {
+			t.Errorf("%d calls, %d attempts, due after %v; want one and a minute", calls, e.Attempts, e.Due.Sub(e.Received))
+		}
+		w.sched.setSuspended(nil)
+		synctest.Wait()
+		if calls != 2 {
+			t.Errorf("%d calls, want one at once after the suspension", calls)
+		}
+	})
+}
+
+// What is withdrawn is owned by who did so, and claimed no more.
+func TestWithdraw(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &starts{begin: time.Now(), takes: time.Second}
+		w := start(t, func(context.Context, *Message) error { return nil }, configured(
+			func(string) Config { return Config{Concurrency: 1, MaxReady: 100} }, map[string]Handler{"q": s.handle}))
+		old := put(t, w.sp, "q", "a", 10, time.Now().Add(-time.Hour)) // spread over a minute
+		pass(time.Second)
+		put(t, w.sp, "q", "a", 20, time.Now())
+		put(t, w.sp, "q", "b", 20, time.Now())
+		pass(100 * time.Millisecond)
+		w.sched.mu.Lock()
+		q := w.sched.mu.queues["q"]
+		before := q.ready.total()
+		out := w.sched.withdraw(q, func(e *spool.Entry) bool { return e.Class == "b" || slices.Contains(old, e.ID) })
+		after := q.ready.total()
+		w.sched.mu.Unlock()
+		if len(out) < 25 || before-after != len(out) {
+			t.Fatalf("%d were withdrawn of %d, %d are left", len(out), before, after)
+		}
+		pass(2 * time.Minute)
+		if n := s.count() + len(out); n != 50 {
+			t.Errorf("%d were started or withdrawn, want 50", n)
+		}
+		w.sched.mu.Lock()
+		bytes := w.sched.mu.bytes
+		w.sched.mu.Unlock()
+		if bytes != 0 {
+			t.Errorf("%d bytes in memory, want none", bytes)
+		}
+		w.sched.mu.Lock()
+		q = w.sched.queue("q", s.handle)
+		w.sched.mu.Unlock()
+		w.sched.release(out)
+		w.sched.mu.Lock()
+		if !q.backlog.has("b") || q.backlog.has("c") {
+			t.Errorf("what was released is no backlog: %+v", q.backlog)
+		}
+		w.sched.mu.Unlock()
+		pass(2 * time.Minute)
+		if n := s.count(); n != 50 {
+			t.Errorf("%d were started when they were released, want all 50", n)
+		}
+		w.atRest()
+	})
+}
