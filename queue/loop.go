@@ -30,6 +30,10 @@ func (s *Scheduler) loop(ctx context.Context) error {
 	if err := s.fatal(nil); err != nil {
 		return err
 	}
+	if err := s.loadSuspensions(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	s.begun()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -44,6 +48,7 @@ func (s *Scheduler) loop(ctx context.Context) error {
 				return err
 			}
 			s.mu.Lock()
+			s.hintSuspensions()
 			s.claimAt(time.Time{})
 			s.mu.Unlock()
 		case <-s.wake:
@@ -67,16 +72,20 @@ func (s *Scheduler) step() time.Duration {
 		j.queue.ready.push(j)
 		s.dispatch(j.queue)
 	}
+	wake := now.Add(claimInterval)
+	if end := s.endSuspensions(now); !end.IsZero() {
+		wake = earlier(wake, end)
+	}
+	wake = earlier(wake, s.startSuspensions(now))
 	s.startClaim(now)
 
-	wake := now.Add(claimInterval)
 	if len(s.mu.deadlines) > 0 {
 		wake = earlier(wake, s.mu.deadlines[0].at)
 	}
 	if len(s.mu.later) > 0 {
 		wake = earlier(wake, s.mu.later[0].at)
 	}
-	if !s.mu.claiming && !s.mu.starved && !s.mu.nextClaim.IsZero() {
+	if !s.mu.claiming && !s.mu.starved && s.mu.looking == 0 && !s.mu.nextClaim.IsZero() {
 		wake = earlier(wake, s.mu.nextClaim)
 	}
 	return max(wake.Sub(now), 0)
@@ -106,7 +115,7 @@ func earlier(a, b time.Time) time.Time {
 // startClaim starts a claim if one is due and there is memory for what it
 // finds. mu is held.
 func (s *Scheduler) startClaim(now time.Time) {
-	if s.mu.claiming || s.mu.nextClaim.IsZero() || s.mu.nextClaim.After(now) {
+	if s.mu.claiming || s.mu.looking > 0 || s.mu.nextClaim.IsZero() || s.mu.nextClaim.After(now) {
 		return
 	}
 	if s.mu.bytes >= s.opts.MemoryLimit {
@@ -115,7 +124,11 @@ func (s *Scheduler) startClaim(now time.Time) {
 			s.mu.starved = true // until a job is done
 			return
 		}
-		s.pool.run(func() { s.release(back) })
+		s.mu.passing++
+		s.pool.run(func() {
+			s.release(back)
+			s.passed()
+		})
 	}
 	req := spool.ClaimRequest{Due: now, Limit: claimBatch}
 	for name := range s.mu.unrouted {
@@ -126,7 +139,11 @@ func (s *Scheduler) startClaim(now time.Time) {
 			req.Except = append(req.Except, q.name)
 		}
 	}
+	for name := range s.mu.suspended {
+		req.Except = append(req.Except, name)
+	}
 	s.mu.claiming = true
+	s.mu.passing++
 	s.mu.nextClaim = time.Time{} // what asks for a claim from here on asks for another one
 	s.pool.run(func() { s.claim(req) })
 }
@@ -189,6 +206,7 @@ func (s *Scheduler) claim(req spool.ClaimRequest) {
 	s.kick()
 	s.mu.Unlock()
 	s.release(back)
+	s.passed()
 }
 
 // settleBacklog notes, after a claim that left nothing due behind, that new
@@ -220,6 +238,10 @@ func (s *Scheduler) admit(entries []*spool.Entry) (back []*spool.Entry) {
 				s.mu.unrouted[e.Queue] = true
 				s.log.Warn("queue: messages wait in a queue that has no handler; they stay untouched until a host names one with Handle", "queue", e.Queue)
 			}
+			back = append(back, e)
+			continue
+		}
+		if s.isSuspended(e.Queue) && e.State != spool.Final { // since the claim began
 			back = append(back, e)
 			continue
 		}

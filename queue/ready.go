@@ -1,6 +1,10 @@
 package queue
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/deferredqueue/deferredqueue/spool"
+)
 
 // A readyList has the jobs of a queue that may run, in the order in which they
 // do.
@@ -27,4 +31,34 @@ func (l *readyList) cut(n int) (out []*job) {
 	clear(l.jobs[n:])
 	l.jobs = l.jobs[:n]
 	return out
+}
+
+// take takes the jobs out that want says yes to.
+func (l *readyList) take(want func(*job) bool) (out []*job) {
+	l.jobs = slices.DeleteFunc(l.jobs, func(j *job) bool {
+		if !want(j) {
+			return false
+		}
+		out = append(out, j)
+		return true
+	})
+	return out
+}
+
+// popFinal takes the next job out whose message has ended; nil if there is none.
+func (l *readyList) popFinal() *job {
+	i := slices.IndexFunc(l.jobs, func(j *job) bool { return j.entry.State == spool.Final })
+	if i < 0 {
+		return nil
+	}
+	j := l.jobs[i]
+	l.jobs = slices.Delete(l.jobs, i, i+1)
+	return j
+}
+
+// each calls f with every job.
+func (l *readyList) each(f func(*job)) {
+	for _, j := range l.jobs {
+		f(j)
+	}
 }

@@ -26,6 +26,8 @@ type Scheduler struct {
 	clock    clockWatch
 	kept     keeper
 
+	suspending chan struct{} // holds a token while suspensions are changed
+
 	wake   chan struct{} // the state changed in a way that the loop must see
 	failed chan error    // what ended the spool
 
@@ -73,6 +75,8 @@ func NewScheduler(sp spool.Spool, inject Handler, opts *Options) (*Scheduler, er
 	s.hard, s.cancelHard = context.WithCancel(context.Background())
 	s.recorder = newRecorder(s.hard, &o, s.pool)
 	s.mu.queues = map[string]*queueState{}
+	s.mu.working = map[spool.ID]int{}
+	s.suspending = make(chan struct{}, 1)
 	s.mu.unrouted = map[string]bool{}
 	return s, nil
 }
@@ -93,6 +97,9 @@ func (s *Scheduler) Handle(pattern string, h Handler) error {
 	if pattern == Deferred {
 		return fmt.Errorf("queue: Handle(%q): its handler is the inject callback, which NewScheduler takes", pattern)
 	}
+	if pattern == Suspensions {
+		return fmt.Errorf("queue: Handle(%q): it holds no messages", pattern)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.phase != idle {
@@ -103,8 +110,11 @@ func (s *Scheduler) Handle(pattern string, h Handler) error {
 
 // handler returns the handler of a queue; nil if there is none.
 func (s *Scheduler) handler(queue string) Handler {
-	if queue == Deferred {
+	switch queue {
+	case Deferred:
 		return s.inject
+	case Suspensions:
+		return nil
 	}
 	return s.patterns.match(queue)
 }
@@ -141,9 +151,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		s.mu.Unlock()
 		return errors.New("queue: Run: a Scheduler runs once; make a new one")
 	}
-	s.mu.phase = running
+	s.mu.phase = starting
 	s.mu.started = time.Now()
-	s.mu.nextClaim = s.mu.started
 	s.clock.start(s.mu.started)
 	s.mu.Unlock()
 
@@ -152,6 +161,16 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	err := s.loop(ctx)
 	s.stop(err)
 	return s.abandonKept(err)
+}
+
+// begun lets the work begin.
+func (s *Scheduler) begun() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.phase = running
+	now := time.Now()
+	s.mu.suspensionsAt, s.mu.suspensionsHint = now.Add(suspensionInterval), now.Add(suspensionPause)
+	s.claimAt(now)
 }
 
 // stop ends everything that Run began. Its phases share StopTimeout.

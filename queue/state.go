@@ -13,7 +13,8 @@ import (
 type phase uint8
 
 const (
-	idle phase = iota
+	idle     phase = iota
+	starting       // Run has begun, and nothing is worked on yet
 	running
 	stopping
 )
@@ -36,6 +37,17 @@ type state struct {
 		nextClaim time.Time // when to claim next; zero: when something changes
 		bytes     int64     // of all entries in memory
 		starved   bool      // a claim waits for bytes to become free
+
+		// Operators: entries may be on their way between spool and memory while none looks.
+		working map[spool.ID]int // jobs that have a slot
+		passing int              // claims and releases under way
+		looking int              // operators that wait for them, or keep new ones from setting out
+		passed  chan struct{}    // closed when passing is 0; nil: nobody waits
+
+		suspended       map[string]suspension
+		suspensionsAt   time.Time // when to look for what other processes have suspended
+		suspensionsHint time.Time // and when to do so at the earliest
+		suspensionsSync bool      // somebody does
 
 		unrouted map[string]bool // queues found in the spool that have no handler
 		overdue  int
@@ -136,13 +148,27 @@ func (s *Scheduler) next(q *queueState) *job {
 	if s.mu.phase != running || q.ready.len() == 0 || q.running >= q.config.Concurrency {
 		return nil
 	}
-	j := q.ready.pop()
+	var j *job
+	if s.isSuspended(q.name) {
+		j = q.ready.popFinal()
+	} else {
+		j = q.ready.pop()
+	}
+	if j == nil {
+		return nil
+	}
 	q.running++
+	s.mu.working[j.entry.ID]++
+	s.roomIn(q)
+	return j
+}
+
+// roomIn has q claimed again that was full, if there is room. mu is held.
+func (s *Scheduler) roomIn(q *queueState) {
 	if q.full && q.ready.len()+q.later <= q.limit/2 {
 		q.full = false
 		s.claimAt(time.Time{})
 	}
-	return j
 }
 
 // free gives back the memory and the slot of a job that is done, and returns
@@ -152,6 +178,9 @@ func (s *Scheduler) free(j *job) *job {
 	defer s.mu.Unlock()
 	q := j.queue
 	q.running--
+	if s.mu.working[j.entry.ID]--; s.mu.working[j.entry.ID] == 0 {
+		delete(s.mu.working, j.entry.ID)
+	}
 	s.mu.bytes -= j.size
 	if s.mu.starved && s.mu.bytes < s.opts.MemoryLimit/4*3 {
 		s.mu.starved = false
@@ -202,7 +231,7 @@ func (s *Scheduler) handOver(entries []*spool.Entry, body *keptBody) {
 	s.mu.Lock()
 	for _, e := range entries {
 		h := s.handler(e.Queue)
-		if s.mu.phase != running || h == nil || e.State != spool.Queued || e.Due.After(time.Now()) {
+		if s.mu.phase != running || h == nil || e.State != spool.Queued || e.Due.After(time.Now()) || s.isSuspended(e.Queue) {
 			back = append(back, e)
 			continue
 		}
