@@ -200,8 +200,9 @@ func TestActionCrash(t *testing.T) {
 
 // An answer that is lost is asked for again; nothing is done twice or given up.
 func TestActionAmbiguous(t *testing.T) {
-	for _, done := range []bool{true, false} {
-		t.Run(fmt.Sprintf("done %v", done), func(t *testing.T) {
+	for _, how := range []string{"done", "partly done", "done, and cancelled later"} {
+		done := how != "partly done"
+		t.Run(how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, sly := startSly(t, setup{})
 				ids := w.putMany(3)
@@ -212,10 +213,15 @@ func TestActionAmbiguous(t *testing.T) {
 					if units[0][0].Op != spool.Update {
 						return do()
 					}
-					if tries++; tries > 1 {
+					switch tries++; {
+					case tries == 2 && how == "done, and cancelled later":
+						cancel()
 						return do()
+					case tries > 1:
+						return do()
+					case how != "done, and cancelled later":
+						cancel() // it is finished all the same
 					}
-					cancel() // it is finished all the same
 					errs := make([]error, len(units))
 					for i := range units {
 						if done || i == 1 {

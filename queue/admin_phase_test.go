@@ -56,6 +56,11 @@ func TestActionsBeforeRun(t *testing.T) {
 		act(t, a.Drop, ids[3])
 		act(t, a.Release, held)
 		act(t, a.Bounce, fresh[0])
+		for name, again := range actions(a) { // what has ended has its outcome
+			if r, err := again(t.Context(), Filter{IDs: ids[2:3], States: []spool.State{spool.Final}}, "why"); err != nil || r.Done != 0 || r.Skipped != 1 {
+				t.Errorf("%s of what has ended: %+v, %v", name, r, err)
+			}
+		}
 		if r, err := a.Rebind(t.Context(), Filter{IDs: ids[4:5]}, "r", "why", nil); err != nil || r.Done != 1 {
 			t.Errorf("Rebind: %+v, %v", r, err)
 		}
