@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -308,6 +309,32 @@ func TestActionWaitsForClaim(t *testing.T) {
 			t.Errorf("%+v, %v", r, err)
 		}
 		w.letGo()
+	})
+}
+
+// While an action makes messages its own the scheduler claims none.
+func TestActionKeepsClaimsWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, sly := startSly(t, setup{})
+		id := w.put("fail@x.example")
+		var looking, met, after atomic.Int32
+		sly.set(nil, func(req spool.ClaimRequest) {
+			switch {
+			case req.IDs != nil:
+				looking.Store(1)
+				time.Sleep(5 * time.Minute)
+				looking.Store(0)
+			case looking.Load() == 1:
+				met.Add(1)
+			default:
+				after.Add(1)
+			}
+		})
+		act(t, w.admin.Hold, id)
+		if met.Load() != 0 || after.Load() == 0 {
+			t.Errorf("%d claims meanwhile and %d at once afterwards, want none and some", met.Load(), after.Load())
+		}
+		sly.set(nil, nil)
 	})
 }
 

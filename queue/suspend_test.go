@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,28 +174,75 @@ func (w adminWorld) resumeOrWait(how string) {
 
 // Reading the suspensions fails for a while: nothing is started meanwhile.
 func TestSuspendUnreadable(t *testing.T) {
+	for _, how := range []string{"read later", "stopped"} {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testSuspendUnreadable(t, how) })
+		})
+	}
+}
+
+func testSuspendUnreadable(t *testing.T, how string) {
+	w := startAdmin(t, setup{})
+	w.put("fail@x.example")
+	w.suspend("q", 0)
+	w.shutdown()
+	blind := &blindSpool{}
+	next := startAdmin(t, setup{sp: w.sp.Reopen(), wrap: func(m *spool.Memory) spool.Spool {
+		blind.Memory = m
+		blind.err = spool.ErrBusy
+		return blind
+	}})
+	next.put("a@x.example")
+	time.Sleep(time.Minute)
+	next.wantCalls()
+	if n := len(next.recordTypes()); n != 1 {
+		t.Errorf("%d records, want the one of the reception", n)
+	}
+	if how == "stopped" {
+		next.shutdown()
+		next.wantCalls()
+		return
+	}
+	blind.set(nil)
+	time.Sleep(time.Hour)
+	next.wantCalls()
+	next.resume("q")
+	next.wantCalls("q fail@x.example", "q a@x.example")
+}
+
+// What was on its way into memory when its queue was suspended is given back, and what
+// came to be there all the same does not start.
+func TestSuspendInPassing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := startAdmin(t, setup{})
-		w.put("fail@x.example")
-		w.suspend("q", 0)
-		w.shutdown()
-		blind := &blindSpool{}
-		next := startAdmin(t, setup{sp: w.sp.Reopen(), wrap: func(m *spool.Memory) spool.Spool {
-			blind.Memory = m
-			blind.err = spool.ErrBusy
-			return blind
-		}})
-		next.put("a@x.example")
-		time.Sleep(time.Minute)
-		next.wantCalls()
-		if n := len(next.recordTypes()); n != 1 {
-			t.Errorf("%d records, want the one of the reception", n)
-		}
-		blind.set(nil)
+		w, sly := startSly(t, setup{})
+		id := w.put("fail@x.example")
+		hang := make(chan struct{})
+		var hung atomic.Bool
+		sly.set(nil, func(req spool.ClaimRequest) {
+			if req.IDs == nil && !req.Due.Before(w.entry(id).Due) && !hung.Swap(true) {
+				<-hang
+			}
+		})
 		time.Sleep(time.Hour)
-		next.wantCalls()
-		next.resume("q")
-		next.wantCalls("q fail@x.example", "q a@x.example")
+		synctest.Wait()
+		w.suspend("q", 0)
+		close(hang)
+		synctest.Wait()
+		if w.sched.mu.bytes != 0 || !hung.Load() {
+			t.Errorf("%d bytes of entries are in memory", w.sched.mu.bytes)
+		}
+		entries, _, err := w.sp.Claim(t.Context(), spool.ClaimRequest{IDs: []spool.ID{id}})
+		if err != nil || len(entries) != 1 {
+			t.Fatalf("claimed %d, %v", len(entries), err)
+		}
+		s := w.sched
+		s.mu.Lock()
+		s.enqueue(s.queue("q", s.handler("q")), entries[0], time.Now().Add(time.Minute)) // as putOff does
+		s.mu.Unlock()
+		time.Sleep(5 * time.Minute)
+		w.wantCalls("q fail@x.example")
+		w.resume("q")
+		w.wantCalls("q fail@x.example", "q fail@x.example")
 	})
 }
 
@@ -255,6 +303,9 @@ func TestSuspendDeferred(t *testing.T) {
 		w.submit("a@x.example", nil, mail)
 		time.Sleep(time.Hour)
 		w.wantCalls()
+		if w.sched.mu.bytes != 0 {
+			t.Errorf("%d bytes of entries are in memory", w.sched.mu.bytes)
+		}
 		if err := w.sched.Ready(); err != nil {
 			t.Errorf("not ready: %v", err)
 		}
@@ -318,6 +369,9 @@ func TestSuspensionsAreHidden(t *testing.T) {
 		}
 		if _, err := a.admin.Rebind(t.Context(), Filter{All: true}, Suspensions, "why", nil); err == nil {
 			t.Error("rebinding to it is not refused")
+		}
+		if busy := idleAdmin(t, w.sp, Options{}); busy.handler(Suspensions) != nil {
+			t.Error("it has a handler")
 		}
 		// The callback is still the end of the road: there is no other queue.
 		w.submit("a@x.example", nil, mail)
