@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,6 +18,7 @@ type slySpool struct {
 	*spool.Memory
 	apply func(units []spool.Unit, do func() []error) []error
 	claim func(req spool.ClaimRequest)
+	scan  func()
 	token chan struct{} // holds a token while the functions are read or set
 }
 
@@ -48,6 +50,16 @@ func (s *slySpool) Claim(ctx context.Context, req spool.ClaimRequest) ([]*spool.
 		claim(req)
 	}
 	return entries, next, err
+}
+
+func (s *slySpool) Scan(ctx context.Context, q spool.Query) iter.Seq2[*spool.Entry, error] {
+	s.token <- struct{}{}
+	scan := s.scan
+	<-s.token
+	if scan != nil {
+		scan()
+	}
+	return s.Memory.Scan(ctx, q)
 }
 
 // startSly is startAdmin on a slySpool.

@@ -165,3 +165,55 @@ func TestInspect(t *testing.T) {
 		}
 	})
 }
+
+// What is in memory alone is in the pages as all is, once, even if it is stored while
+// a page is made; and who asks does not wait for it longer than he wants.
+func TestListKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, sly := startSly(t, setup{})
+		kw := keptWorld{world: w.world}
+		first := kw.accept("block@x.example")[0].ID
+		time.Sleep(time.Millisecond)
+		stored := w.put("hold@x.example")
+		time.Sleep(time.Millisecond)
+		last := kw.accept("block@x.example")[0].ID
+		all := []spool.ID{first, stored, last}
+		list := func(after spool.ID, want ...spool.ID) {
+			t.Helper()
+			var got []spool.ID
+			infos, err := w.admin.List(t.Context(), Filter{}, after, 0)
+			for _, m := range infos {
+				got = append(got, m.ID)
+			}
+			if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("listed %v, %v, want %v", got, err, want)
+			}
+		}
+		list(spool.ID{}, all...)
+		list(first, stored, last)
+		list(last)
+
+		body := w.sched.kept.holder(first)
+		if err := body.acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := w.admin.List(ctx, Filter{}, spool.ID{}, 0); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("while the spool works on it: %v", err)
+		}
+		body.release()
+
+		sly.scan = func() {
+			sly.scan = nil
+			for _, id := range []spool.ID{first, last} {
+				if err := w.sched.saveOnce(t.Context(), w.sched.kept.holder(id)); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		list(spool.ID{}, all...)
+		w.letGo()
+		synctest.Wait()
+	})
+}

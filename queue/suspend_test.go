@@ -431,3 +431,105 @@ func TestSuspendConcurrently(t *testing.T) {
 		}
 	})
 }
+
+// What is in memory alone and waits there is stored when its queue is suspended.
+func TestSuspendKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, id := places["kept"](t)
+		w.suspend(Deferred, time.Hour)
+		if e := w.entry(id); e == nil || len(w.calls()) != 0 {
+			t.Fatalf("stored %+v, called %q", e, w.calls())
+		}
+		w.wantUnowned()
+		time.Sleep(time.Hour)
+		w.wantCalls(Deferred+" target@x.example", "x.example target@x.example")
+	})
+}
+
+// A spool that refuses a change of a suspension leaves it as it was, and free for the
+// next one; one that cannot remove it does not prolong it.
+func TestSuspendRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, sly := startSly(t, setup{})
+		refusal := errors.New("no")
+		refuse := func([]spool.Unit, func() []error) []error { return []error{refusal} }
+		opts := SuspendOptions{Reason: "x", Until: time.Now().Add(time.Hour)}
+		sly.set(refuse, nil)
+		if err := w.admin.Suspend(t.Context(), "q", opts); !errors.Is(err, refusal) || len(w.sched.mu.suspended) != 0 {
+			t.Errorf("suspended %v, %v", w.sched.mu.suspended, err)
+		}
+		sly.set(nil, nil)
+		w.suspend("q", 0)
+		refuseOnce := func(units []spool.Unit, do func() []error) []error {
+			if units[0][0].Op == spool.Release {
+				return do()
+			}
+			return []error{refusal}
+		}
+		sly.set(refuseOnce, nil)
+		if err := w.admin.Suspend(t.Context(), "q", opts); !errors.Is(err, refusal) {
+			t.Error(err)
+		}
+		if err := w.admin.Resume(t.Context(), "q"); !errors.Is(err, refusal) {
+			t.Error(err)
+		}
+		sly.set(nil, nil)
+		if err := w.admin.Suspend(t.Context(), "q", opts); err != nil {
+			t.Error(err)
+		}
+		if err := w.sched.expireSuspension(t.Context(), "q"); err != nil || len(w.entries()) != 1 {
+			t.Errorf("a suspension that was prolonged is removed: %v", err)
+		}
+		w.put("a@x.example")
+		sly.set(func(units []spool.Unit, do func() []error) []error {
+			if units[0][0].Entry.Queue == Suspensions && units[0][0].Op == spool.Remove {
+				return []error{refusal}
+			}
+			return do()
+		}, nil)
+		time.Sleep(time.Hour)
+		w.wantCalls("q a@x.example")
+		sly.set(nil, nil)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := len(w.entries()); n != 0 {
+			t.Errorf("%d entries are left", n)
+		}
+	})
+}
+
+// Two processes that suspend one queue at the same time do not do so twice.
+func TestSuspendTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, sly := startSly(t, setup{})
+		other := startAdmin(t, setup{sp: w.sp.Attach()})
+		sly.set(nil, func(req spool.ClaimRequest) {
+			if req.IDs != nil {
+				other.suspend("q", 0)
+			}
+		})
+		if err := w.admin.Suspend(t.Context(), "q", SuspendOptions{Reason: "x"}); !errors.Is(err, spool.ErrBusy) {
+			t.Errorf("error %v, want that it is busy", err)
+		}
+		sly.set(nil, nil)
+		entries, _, err := other.sp.Claim(t.Context(), spool.ClaimRequest{IDs: []spool.ID{suspensionID("q")}})
+		if err != nil || len(entries) != 1 {
+			t.Fatalf("claimed %d, %v", len(entries), err)
+		}
+		if err := w.admin.Resume(t.Context(), "q"); !errors.Is(err, spool.ErrBusy) {
+			t.Errorf("error %v, want that it is busy", err)
+		}
+	})
+}
+
+// A spool that fails while the suspensions are read ends Run.
+func TestSuspendSpoolFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := startAdmin(t, setup{wrap: func(m *spool.Memory) spool.Spool { return &blindSpool{Memory: m, err: spool.ErrFailed} }})
+		synctest.Wait()
+		if err := <-w.done; !errors.Is(err, spool.ErrFailed) {
+			t.Errorf("Run returned %v", err)
+		}
+		close(w.done)
+	})
+}
