@@ -127,22 +127,29 @@ func (a *Admin) Rebind(ctx context.Context, f Filter, queue, reason string, opts
 	if opts != nil {
 		o = *opts
 	}
-	if queue == "" {
-		return Result{}, errors.New("queue: Rebind: the name of the target is empty")
-	}
-	if queue != Deferred || !o.Deferred {
-		a.s.mu.Lock() // Handle may be called beside this before Run
-		err := a.s.checkTarget(queue)
-		a.s.mu.Unlock()
-		if err != nil {
-			return Result{}, fmt.Errorf("queue: Rebind: %w", err)
-		}
+	if err := a.s.rebindTarget(queue, o); err != nil {
+		return Result{}, err
 	}
 	if f.Queue == Deferred && !o.Unprocessed {
 		return Result{}, errUnprocessed
 	}
 	return a.act(ctx, action{name: "Rebind", filter: f, reason: reason, states: []spool.State{spool.Queued},
 		target: queue, unprocessed: o.Unprocessed, change: (*action).rebind})
+}
+
+// rebindTarget says why messages cannot be moved to that queue.
+func (s *Scheduler) rebindTarget(queue string, opts RebindOptions) error {
+	switch {
+	case queue == "":
+		return errors.New("queue: Rebind: the name of the target is empty")
+	case queue == Deferred && opts.Deferred:
+		return nil
+	case queue == Deferred:
+		return fmt.Errorf("queue: Rebind: in %q the inject callback runs on the messages again; RebindOptions.Deferred says that this is meant", queue)
+	}
+	s.mu.Lock() // Handle may be called beside this before Run
+	defer s.mu.Unlock()
+	return s.checkTarget(queue)
 }
 
 func (a *action) retry(e *spool.Entry, now time.Time) (Record, error) {

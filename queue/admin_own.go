@@ -112,6 +112,7 @@ func (s *Scheduler) take(queue string, want func(*job) bool) (out []*job) {
 		s.roomIn(j.queue)
 		s.forget(j.queue)
 	}
+	s.fed()
 	return out
 }
 

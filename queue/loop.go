@@ -27,13 +27,6 @@ const (
 // loop is the owner of the schedule: it enforces deadlines, starts what is due
 // and claims what falls due, until ctx is done or the spool fails.
 func (s *Scheduler) loop(ctx context.Context) error {
-	if err := s.fatal(nil); err != nil {
-		return err
-	}
-	if err := s.loadSuspensions(ctx); err != nil || ctx.Err() != nil {
-		return err
-	}
-	s.begun()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

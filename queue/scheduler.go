@@ -140,6 +140,9 @@ func (s *Scheduler) Reconfigure() {
 // not succeed within StopTimeout, or because the spool failed, the error of Run is
 // an [ErrNotSaved] that says how many messages were not saved; their IDs are logged.
 //
+// Before anything else Run reads which queues are suspended, see [Admin.Suspend];
+// nothing is worked on before.
+//
 // On a stop running handlers first may finish; those that are still running
 // after half of StopTimeout have their contexts cancelled, and their messages
 // stay as they were, due at once and without an attempt counted. A handler
@@ -156,21 +159,31 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	s.clock.start(s.mu.started)
 	s.mu.Unlock()
 
+	err := s.beginWork(ctx)
 	s.kept.setOpen(true)
 	s.recorder.open()
-	err := s.loop(ctx)
+	if err == nil && ctx.Err() == nil {
+		err = s.loop(ctx)
+	}
 	s.stop(err)
 	return s.abandonKept(err)
 }
 
-// begun lets the work begin.
-func (s *Scheduler) begun() {
+// beginWork lets the work begin, once it is known what is suspended.
+func (s *Scheduler) beginWork(ctx context.Context) error {
+	if err := s.fatal(nil); err != nil {
+		return err
+	}
+	if err := s.loadSuspensions(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.phase = running
 	now := time.Now()
 	s.mu.suspensionsAt, s.mu.suspensionsHint = now.Add(suspensionInterval), now.Add(suspensionPause)
 	s.claimAt(now)
+	return nil
 }
 
 // stop ends everything that Run began. Its phases share StopTimeout.

@@ -182,15 +182,20 @@ func (s *Scheduler) free(j *job) *job {
 		delete(s.mu.working, j.entry.ID)
 	}
 	s.mu.bytes -= j.size
-	if s.mu.starved && s.mu.bytes < s.opts.MemoryLimit/4*3 {
-		s.mu.starved = false
-		s.claimAt(time.Time{})
-	}
+	s.fed()
 	next := s.next(q)
 	if next == nil {
 		s.forget(q)
 	}
 	return next
+}
+
+// fed has a claim made that waits for memory, if enough has become free. mu is held.
+func (s *Scheduler) fed() {
+	if s.mu.starved && s.mu.bytes < s.opts.MemoryLimit/4*3 {
+		s.mu.starved = false
+		s.claimAt(time.Time{})
+	}
 }
 
 // claimAt asks for a claim at t, at once if t is zero or has passed. mu is held.
