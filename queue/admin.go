@@ -22,7 +22,8 @@ import (
 // Looking, suspending and resuming need an open spool only, and work before
 // [Scheduler.Run] and after it. Actions work before Run, too: the records of
 // messages that they end, and all others, are then written when Run is called. Once
-// Run has begun to stop, they answer [ErrStopped].
+// Run has begun to stop, they answer [ErrStopped]. They wait for [Options.Record], which
+// must therefore not call them.
 type Admin struct{ s *Scheduler }
 
 // Admin returns the operator's side of the Scheduler.
@@ -33,7 +34,7 @@ type Result struct {
 	Done           int64 // changed, and durably so
 	RunningHere    int64 // not touched: the handler runs in this process
 	OwnedElsewhere int64 // not touched: another process works on it, or a listener has just accepted it
-	Skipped        int64 // nothing was to be done; or named by ID, but not selected by the rest of the Filter
+	Skipped        int64 // nothing was to be done; or not selected, although named by ID or selected a moment before
 	Failed         int64 // not changed, because of an error
 
 	// Errors has the first errors, at most 100 of them. What is named by

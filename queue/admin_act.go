@@ -138,6 +138,9 @@ func (a *action) runScan(ctx context.Context, but map[spool.ID]bool) error {
 			return err
 		case !a.selects(e) || but[e.ID]:
 			continue
+		case a.idle != nil && a.idle(e, a.now) && !a.s.worksOn(e.ID):
+			a.result.Skipped++ // without claiming, which would cost much for a backlog
+			continue
 		}
 		if ids = append(ids, e.ID); len(ids) < actionPage {
 			continue

@@ -116,6 +116,14 @@ func (s *Scheduler) take(queue string, want func(*job) bool) (out []*job) {
 	return out
 }
 
+// worksOn reports whether a message runs here, or may wait in memory for its time
+// although it is due.
+func (s *Scheduler) worksOn(id spool.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.working[id] > 0 || len(s.mu.later) > 0
+}
+
 // ownedJobs returns the entries of what was taken out of memory. What is in memory
 // alone is stored first.
 func (a *action) ownedJobs(ctx context.Context, jobs []*job) (owned []*spool.Entry) {
