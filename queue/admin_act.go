@@ -34,7 +34,7 @@ type action struct {
 	result Result
 }
 
-// A changed message is stored and still owned here.
+// A changedEntry is a message that is stored as it is now, and still owned here.
 type changedEntry struct {
 	entry  *spool.Entry
 	record Record
@@ -78,7 +78,7 @@ func (a *action) run(ctx context.Context) error {
 	defer cancel(nil)
 	defer context.AfterFunc(s.jobs, func() { cancel(context.Cause(s.jobs)) })()
 	if a.filter.IDs != nil {
-		return a.runIDs(ctx)
+		return a.pages(ctx, sortedIDs(a.filter.IDs))
 	}
 	kept, err := a.runKept(ctx)
 	if err != nil {
@@ -87,8 +87,8 @@ func (a *action) run(ctx context.Context) error {
 	return a.runScan(ctx, kept)
 }
 
-func (a *action) runIDs(ctx context.Context) error {
-	ids := sortedIDs(a.filter.IDs)
+// pages acts on these messages, a page at a time.
+func (a *action) pages(ctx context.Context, ids []spool.ID) error {
 	for len(ids) > 0 {
 		n := min(len(ids), actionPage)
 		if err := a.page(ctx, ids[:n]); err != nil {
@@ -114,14 +114,7 @@ func (a *action) runKept(ctx context.Context) (seen map[spool.ID]bool, err error
 			ids = append(ids, e.ID)
 		}
 	}
-	for len(ids) > 0 {
-		n := min(len(ids), actionPage)
-		if err := a.page(ctx, ids[:n]); err != nil {
-			return nil, err
-		}
-		ids = ids[n:]
-	}
-	return seen, nil
+	return seen, a.pages(ctx, ids)
 }
 
 // runScan acts on what is in the spool, in the order of the IDs: what an action

@@ -69,7 +69,7 @@ func startSly(t *testing.T, c setup) (adminWorld, *slySpool) {
 	return startAdmin(t, c), sly
 }
 
-// unowned reports whether nobody owns any entry of the store.
+// wantUnowned wants that nobody owns any entry of the store.
 func (w adminWorld) wantUnowned() {
 	w.t.Helper()
 	synctest.Wait()
