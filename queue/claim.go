@@ -48,7 +48,7 @@ func (s *Scheduler) crowded() bool {
 // claimWake is when the next claim or plan is to be started, or wake if that is
 // earlier. mu is held.
 func (s *Scheduler) claimWake(wake time.Time) time.Time {
-	if s.mu.claiming || s.mu.starved {
+	if s.mu.claiming || s.mu.starved || s.mu.looking > 0 {
 		return wake
 	}
 	if at := s.mu.nextClaim; !at.IsZero() {
@@ -72,10 +72,11 @@ func (s *Scheduler) startClaim(now time.Time) {
 		claim, plan = false, claim || plan
 	}
 	plan = plan && !s.mu.planFrom.After(now)
-	if s.mu.claiming || !claim && !plan || !s.makeRoom() {
+	if s.mu.claiming || s.mu.looking > 0 || !claim && !plan || !s.makeRoom() {
 		return
 	}
 	s.mu.claiming = true
+	s.mu.passing++
 	s.mu.tick++
 	tick := s.mu.tick
 	if plan {
@@ -84,12 +85,18 @@ func (s *Scheduler) startClaim(now time.Time) {
 		if crowded {
 			s.mu.nextClaim = time.Time{}
 		}
-		s.pool.run(p.run)
+		s.pool.run(func() {
+			p.run()
+			s.passed()
+		})
 		return
 	}
 	req := spool.ClaimRequest{Due: now, Limit: claimBatch, Except: s.namesLeftOut(tick)}
 	s.mu.nextClaim = time.Time{}
-	s.pool.run(func() { s.claim(req, tick) })
+	s.pool.run(func() {
+		s.claim(req, tick)
+		s.passed()
+	})
 }
 
 // namesLeftOut lists what the claim of a tick leaves out. mu is held.
@@ -117,7 +124,11 @@ func (s *Scheduler) makeRoom() bool {
 		return true
 	}
 	if back := s.shed(); len(back) > 0 {
-		s.pool.run(func() { s.release(back) })
+		s.mu.passing++
+		s.pool.run(func() {
+			s.release(back)
+			s.passed()
+		})
 	}
 	s.mu.starved = s.mu.bytes >= s.opts.MemoryLimit
 	return !s.mu.starved

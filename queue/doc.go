@@ -28,6 +28,12 @@
 // error, whatever it is, is temporary: a peer's 5xx reply becomes permanent only
 // by [FromSMTP].
 //
+// # Operators
+//
+// [Scheduler.Admin] is what operators do: list, inspect and open messages, retry,
+// hold, release, bounce, drop and rebind them by a [Filter], and suspend queues. A
+// suspension is kept in the spool, in an entry of the queue [Suspensions].
+//
 // # Messages in memory
 //
 // Messages are durable before they are accepted, unless the host accepts them by

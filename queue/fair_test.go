@@ -156,6 +156,7 @@ func TestFairManyClasses(t *testing.T) {
 			opts: Options{Configure: func(string) Config { return Config{Concurrency: 10, MaxReady: room} }},
 			wrap: counting.wrap,
 		})
+		counting.watch(w.sched)
 		pass(time.Second)
 		for i := range classes {
 			put(t, w.sp, Deferred, fmt.Sprint(i), 3, time.Now())
@@ -186,6 +187,7 @@ func TestNoPlanWithoutNeed(t *testing.T) {
 			handlers: map[string]Handler{"*": func(context.Context, *Message) error { return nil }},
 			wrap:     counting.wrap,
 		})
+		counting.watch(w.sched)
 		for i := range 200 {
 			put(t, w.sp, fmt.Sprintf("idle%d", i), "a", 3, time.Now().Add(100*time.Hour))
 		}
@@ -213,6 +215,7 @@ func TestPlanFails(t *testing.T) {
 			handlers: map[string]Handler{"*": func(context.Context, *Message) error { return nil }},
 			wrap:     counting.wrap,
 		})
+		counting.watch(w.sched)
 		pass(time.Second)
 		put(t, w.sp, Deferred, "a", 1000, time.Now())
 		put(t, w.sp, Deferred, "b", 10, time.Now())

@@ -50,16 +50,14 @@ func TestIsolation(t *testing.T) {
 			}
 		}},
 		{name: "suspended", handler: ok, during: func(t *testing.T, w *world) {
-			w.sched.setSuspended(map[string]suspension{"bad": {}})
+			suspend(t, w, "bad", time.Time{})
 			put(t, w.sp, "bad", "a", many, time.Now())
 		}},
 		{name: "many suspended", handler: ok, during: func(t *testing.T, w *world) {
-			all := map[string]suspension{}
 			for i := range 100 {
-				all[fmt.Sprint("bad", i)] = suspension{}
+				suspend(t, w, fmt.Sprint("bad", i), time.Time{})
 				put(t, w.sp, fmt.Sprint("bad", i), "a", 50, time.Now())
 			}
-			w.sched.setSuspended(all)
 		}},
 		{name: "without a handler", unrouted: true, during: func(t *testing.T, w *world) {
 			put(t, w.sp, "bad", "a", many, time.Now())

@@ -251,3 +251,46 @@ func (k *keeper) counts() (entries, bytes int64) {
 	defer k.mu.Unlock()
 	return int64(k.mu.entries), k.mu.bytes
 }
+
+// entries returns clones of the messages that are in memory alone, or were so a
+// moment ago, in the order of their IDs.
+func (k *keeper) entries(ctx context.Context) (all []*spool.Entry, err error) {
+	k.mu.Lock()
+	bodies := slices.Collect(maps.Keys(k.mu.bodies))
+	k.mu.Unlock()
+	for _, b := range bodies {
+		if err := b.acquire(ctx); err != nil { // whoever has it may write Rev and Size
+			return nil, err
+		}
+		for _, e := range b.alive {
+			all = append(all, e.Clone())
+		}
+		b.release()
+	}
+	slices.SortFunc(all, func(a, b *spool.Entry) int { return compareIDs(a.ID, b.ID) })
+	return all, nil
+}
+
+// each calls f with every message that is in memory alone. f may read what never
+// changes, and must not wait.
+func (k *keeper) each(f func(e *spool.Entry)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for b := range k.mu.bodies {
+		for _, e := range b.alive {
+			f(e)
+		}
+	}
+}
+
+// holder returns the body in memory of that message; nil if there is none.
+func (k *keeper) holder(id spool.ID) *keptBody {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for b := range k.mu.bodies {
+		if slices.ContainsFunc(b.alive, func(e *spool.Entry) bool { return e.ID == id }) {
+			return b
+		}
+	}
+	return nil
+}

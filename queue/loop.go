@@ -9,9 +9,6 @@ import (
 // loop is the owner of the schedule: it enforces deadlines, starts what is due
 // and claims what falls due, until ctx is done or the spool fails.
 func (s *Scheduler) loop(ctx context.Context) error {
-	if err := s.fatal(nil); err != nil {
-		return err
-	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -26,6 +23,7 @@ func (s *Scheduler) loop(ctx context.Context) error {
 				return err
 			}
 			s.mu.Lock()
+			s.hintSuspensions()
 			s.claimAt(time.Time{})
 			s.mu.Unlock()
 		case <-s.wake:
@@ -48,8 +46,9 @@ func (s *Scheduler) step() time.Duration {
 	if isDue(s.mu.resumeAt, now) {
 		s.endSuspensions(now)
 	}
+	look := s.startSuspensions(now)
 	s.startClaim(now)
-	return max(s.nextStep(now).Sub(now), 0)
+	return max(earlier(look, s.nextStep(now)).Sub(now), 0)
 }
 
 // nextStep is when there is something to do again. mu is held.

@@ -77,6 +77,18 @@ func (p *pool) endIfDone() {
 	}
 }
 
+// enter makes a task of what its caller does until it calls leave, so that close
+// waits for it. false: the pool is closed, and its last task has ended.
+func (p *pool) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.closed && p.mu.count == 0 {
+		return false
+	}
+	p.mu.count++
+	return true
+}
+
 // close lets the goroutines end once their tasks are done; done tells when.
 func (p *pool) close() {
 	p.mu.Lock()

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"container/heap"
 	"slices"
-
-	"github.com/deferredqueue/deferredqueue/spool"
 )
 
 // A readyList has the jobs of one queue that do not run yet, in a list per class.
@@ -213,15 +211,16 @@ func (l *readyList) takeLast(c *readyClass) (j *job) {
 	return j
 }
 
-// remove takes out the jobs that match, finals not among them.
-func (l *readyList) remove(match func(*spool.Entry) bool) (out []*job) {
+// take takes out the jobs that want says yes to, finals among them.
+func (l *readyList) take(want func(*job) bool) (out []*job) {
 	take := func(j *job) bool {
-		if !match(j.entry) {
+		if !want(j) {
 			return false
 		}
 		out = append(out, j)
 		return true
 	}
+	l.finals.remove(take)
 	for _, c := range l.classes {
 		was := c.jobs.len()
 		c.jobs.remove(take)
@@ -235,6 +234,14 @@ func (l *readyList) remove(match func(*spool.Entry) bool) (out []*job) {
 		l.settle(c)
 	}
 	return out
+}
+
+// each calls f with every job that may run, finals among them.
+func (l *readyList) each(f func(*job)) {
+	l.finals.each(f)
+	for _, c := range l.classes {
+		c.jobs.each(f)
+	}
 }
 
 // all takes everything out, finals included.
@@ -338,5 +345,12 @@ func (f *fifo) remove(match func(*job) bool) {
 func (f *fifo) rest() {
 	if f.len() == 0 {
 		f.items, f.head = f.items[:0], 0
+	}
+}
+
+// each calls f with every job.
+func (f *fifo) each(do func(*job)) {
+	for _, j := range f.items[f.head:] {
+		do(j)
 	}
 }

@@ -273,15 +273,15 @@ func checkCut(t *testing.T, l *readyList, m *modelList, keep int) {
 // checkRemove takes out some and checks that it is these.
 func checkRemove(t *testing.T, l *readyList, m *modelList, n int) {
 	t.Helper()
-	match := func(e *spool.Entry) bool { return int(e.ID[15])%3 == n }
-	out := l.remove(match)
+	match := func(j *job) bool { return int(j.entry.ID[15])%3 == n }
+	out := l.take(match)
 	want := 0
 	for _, j := range append(slices.Clone(m.jobs), m.later...) {
-		if match(j.entry) {
+		if match(j) {
 			want++
 		}
 	}
-	if len(out) != want || slices.ContainsFunc(out, func(j *job) bool { return !match(j.entry) }) {
+	if len(out) != want || slices.ContainsFunc(out, func(j *job) bool { return !match(j) }) {
 		t.Fatalf("%d were taken out, want %d that match", len(out), want)
 	}
 	m.remove(out)

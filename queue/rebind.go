@@ -81,6 +81,9 @@ func (s *Scheduler) checkTarget(queue string) error {
 	if queue == Deferred {
 		return &causeError{RetryRouting, fmt.Errorf("queue: rebinding to %q itself would run the inject callback forever; set another queue in the metadata", queue)}
 	}
+	if queue == Suspensions {
+		return fmt.Errorf("queue: %q holds no messages; set another queue in the metadata", queue)
+	}
 	if s.handler(queue) == nil {
 		return &causeError{RetryRouting, fmt.Errorf("queue: no handler for queue %q; name one with Handle", queue)}
 	}
@@ -112,7 +115,7 @@ func (s *Scheduler) otherQueues() (bool, error) {
 		if err != nil {
 			return false, fmt.Errorf("queue: looking for other queues: %w", err)
 		}
-		if info.Queue != Deferred && info.Entries > 0 {
+		if info.Queue != Deferred && info.Queue != Suspensions && info.Entries > 0 {
 			other = true
 			break
 		}

@@ -18,7 +18,7 @@ func (s *Scheduler) keeps(size int64, entries []*spool.Entry) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.phase != running || s.mu.bytes >= s.opts.MemoryLimit {
+	if s.mu.phase != running || s.mu.bytes >= s.opts.MemoryLimit || s.isSuspended(Deferred) {
 		return false
 	}
 	q := s.mu.queues[Deferred]

@@ -27,6 +27,8 @@ type Scheduler struct {
 	kept     keeper
 	times    times
 
+	suspending chan struct{} // holds a token while suspensions are changed
+
 	wake   chan struct{} // the state changed in a way that the loop must see
 	failed chan error    // what ended the spool
 
@@ -75,6 +77,7 @@ func NewScheduler(sp spool.Spool, inject Handler, opts *Options) (*Scheduler, er
 	s.hard, s.cancelHard = context.WithCancel(context.Background())
 	s.recorder = newRecorder(s.hard, &o, s.pool)
 	s.state.init()
+	s.suspending = make(chan struct{}, 1)
 	return s, nil
 }
 
@@ -94,6 +97,9 @@ func (s *Scheduler) Handle(pattern string, h Handler) error {
 	if pattern == Deferred {
 		return fmt.Errorf("queue: Handle(%q): its handler is the inject callback, which NewScheduler takes", pattern)
 	}
+	if pattern == Suspensions {
+		return fmt.Errorf("queue: Handle(%q): it holds no messages", pattern)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.phase != idle {
@@ -104,8 +110,11 @@ func (s *Scheduler) Handle(pattern string, h Handler) error {
 
 // handler returns the handler of a queue; nil if there is none.
 func (s *Scheduler) handler(queue string) Handler {
-	if queue == Deferred {
+	switch queue {
+	case Deferred:
 		return s.inject
+	case Suspensions:
+		return nil
 	}
 	return s.patterns.match(queue)
 }
@@ -119,6 +128,9 @@ func (s *Scheduler) handler(queue string) Handler {
 // not succeed within StopTimeout, or because the spool failed, the error of Run is
 // an [ErrNotSaved] that says how many messages were not saved; their IDs are logged.
 //
+// Before anything else Run reads which queues are suspended, see [Admin.Suspend];
+// nothing is worked on before.
+//
 // On a stop running handlers first may finish; those that are still running
 // after half of StopTimeout have their contexts cancelled, and their messages
 // stay as they were, due at once and without an attempt counted. A handler
@@ -130,17 +142,36 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		s.mu.Unlock()
 		return errors.New("queue: Run: a Scheduler runs once; make a new one")
 	}
-	s.mu.phase = running
+	s.mu.phase = starting
 	s.mu.started = time.Now()
-	s.mu.nextClaim = s.mu.started
 	s.clock.start(s.mu.started)
 	s.mu.Unlock()
 
+	err := s.beginWork(ctx)
 	s.kept.setOpen(true)
 	s.recorder.open()
-	err := s.loop(ctx)
+	if err == nil && ctx.Err() == nil {
+		err = s.loop(ctx)
+	}
 	s.stop(err)
 	return s.abandonKept(err)
+}
+
+// beginWork lets the work begin, once it is known what is suspended.
+func (s *Scheduler) beginWork(ctx context.Context) error {
+	if err := s.fatal(nil); err != nil {
+		return err
+	}
+	if err := s.loadSuspensions(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.phase = running
+	now := time.Now()
+	s.mu.suspensionsAt, s.mu.suspensionsHint = now.Add(suspensionInterval), now.Add(suspensionPause)
+	s.claimAt(now)
+	return nil
 }
 
 // stop ends everything that Run began. Its phases share StopTimeout.

@@ -2,18 +2,10 @@ package queue
 
 import (
 	"container/heap"
-	"maps"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
-
-// A suspension is why nothing of a queue is started, since when and until when.
-type suspension struct {
-	reason string
-	since  time.Time
-	until  time.Time // zero: until an operator ends it
-}
 
 // Reconfigure asks [Options.Configure] again for every queue in use, and has what
 // it says count at once for what is queued: a rate, Concurrency, MaxReady and
@@ -78,66 +70,6 @@ func (s *Scheduler) wakeQueues(now time.Time) {
 		s.dispatch(q)
 		s.forget(q)
 	}
-}
-
-// setSuspended says which queues are suspended, by name; those that were and are
-// not named are so no longer. Nothing of a suspended queue is started but what has
-// ended already, and what waited in memory goes back to the spool, where no claim
-// finds it. Due times and attempts stay, and what runs goes on.
-func (s *Scheduler) setSuspended(now map[string]suspension) {
-	var back []*spool.Entry
-	s.mu.Lock()
-	before := s.mu.suspended
-	s.mu.suspended = maps.Clone(now)
-	for name := range s.mu.suspended {
-		if q := s.mu.queues[name]; q != nil {
-			back = append(back, s.giveBack(q, 0)...)
-		}
-	}
-	for name := range before {
-		if _, ok := now[name]; !ok {
-			s.resumed(name)
-		}
-	}
-	s.endSuspensions(time.Now())
-	s.kick() // the loop waits for the end of the first one
-	s.mu.Unlock()
-	s.release(back)
-}
-
-// isSuspended reports whether a queue is suspended. mu is held.
-func (s *Scheduler) isSuspended(name string) bool {
-	_, ok := s.mu.suspended[name]
-	return ok
-}
-
-// endSuspensions ends those whose time is over. mu is held.
-func (s *Scheduler) endSuspensions(now time.Time) {
-	s.mu.resumeAt = time.Time{}
-	for name, sus := range s.mu.suspended {
-		switch {
-		case sus.until.IsZero():
-		case !sus.until.After(now):
-			delete(s.mu.suspended, name)
-			s.resumed(name)
-		case s.mu.resumeAt.IsZero() || sus.until.Before(s.mu.resumeAt):
-			s.mu.resumeAt = sus.until
-		}
-	}
-}
-
-// resumed goes on with a queue that is not suspended any longer. What came in
-// meanwhile stands before what comes in now. mu is held.
-func (s *Scheduler) resumed(name string) {
-	h := s.handler(name)
-	if h == nil {
-		return
-	}
-	q := s.queue(name, h)
-	q.backlog.noteAll(s.mu.tick)
-	s.mu.backlogged[q] = struct{}{}
-	s.takeIn(q)
-	s.dispatch(q)
 }
 
 // queueHeap orders queues by when their rate allows something.

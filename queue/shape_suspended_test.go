@@ -28,12 +28,12 @@ func TestSuspended(t *testing.T) {
 				for _, e := range w.entries() {
 					due[e.ID] = e.Due
 				}
-				sus := suspension{reason: "it asks us to", since: time.Now()}
+				var until time.Time
 				if ends == "by itself" {
-					sus.until = s.begin.Add(time.Hour)
+					until = s.begin.Add(time.Hour)
 				}
-				w.sched.setSuspended(map[string]suspension{"q": sus, "no such queue": {until: s.begin.Add(time.Minute)}})
-				synctest.Wait()
+				suspend(t, w, "q", until)
+				suspend(t, w, "no such queue", s.begin.Add(time.Minute))
 				if n := w.inMemory("q"); n != 0 {
 					t.Errorf("%d messages of it are in memory, want none", n)
 				}
@@ -50,13 +50,16 @@ func TestSuspended(t *testing.T) {
 					t.Errorf("records %s, want that of what had ended, and four of Delivery", types)
 				}
 				for _, e := range w.entries() {
+					if e.Queue == Suspensions {
+						continue
+					}
 					if was, ok := due[e.ID]; ok && !e.Due.Equal(was) || e.Attempts != 0 || e.State != spool.Queued {
 						t.Fatalf("%s is due at %v after %d attempts, was at %v", e.ID, e.Due, e.Attempts, was)
 					}
 				}
-				pass(s.begin.Add(time.Hour).Sub(time.Now()))
+				pass(time.Until(s.begin.Add(time.Hour)))
 				if ends != "by itself" {
-					w.sched.setSuspended(nil)
+					resume(t, w, "q")
 				}
 				late := w.submit("b@example.com", map[string]string{"queue": "q", "tenant": "a"}, mail)
 				s.want(t, "resumed", 0, 0, time.Hour, time.Hour)
@@ -75,20 +78,16 @@ func TestSuspendedDeferred(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &starts{begin: time.Now()}
 		w := startKept(t, s.handle, setup{})
-		w.sched.setSuspended(map[string]suspension{Deferred: {until: time.Now().Add(37 * time.Second)}})
+		suspend(t, w.world, Deferred, time.Now().Add(37*time.Second))
+		before := w.ledger.insertions()
 		for range 3 {
 			w.accept("b@example.com")
 		}
-		if n := w.ledger.insertions(); n != 3 {
+		if n := w.ledger.insertions() - before; n != 3 {
 			t.Errorf("%d messages were stored, want 3", n)
 		}
 		pass(time.Hour)
 		s.want(t, "resumed", every(37*time.Second, 0, 3)...)
-		w.sched.setSuspended(map[string]suspension{Deferred: {until: time.Now()}}) // over already
-		w.submit("b@example.com", nil, mail)
-		if s.count() != 4 {
-			t.Errorf("%d starts, want 4: the last suspension was over when it came", s.count())
-		}
 		w.atRest()
 	})
 }
@@ -100,24 +99,24 @@ func TestSuspendedWhileItRuns(t *testing.T) {
 		var w *world
 		w = start(t, func(context.Context, *Message) error {
 			calls++
-			w.sched.setSuspended(map[string]suspension{Deferred: {}})
+			suspend(t, w, Deferred, time.Time{})
 			return errors.New("down")
 		})
 		w.submit("b@example.com", nil, mail)
 		pass(24 * time.Hour)
-		if e := w.only(); calls != 1 || e.Attempts != 1 || e.Due.Sub(e.Received) > 2*time.Minute {
+		i := slices.IndexFunc(w.entries(), func(e *spool.Entry) bool { return e.Queue == Deferred })
+		if e := w.entries()[i]; calls != 1 || e.Attempts != 1 || e.Due.Sub(e.Received) > 2*time.Minute {
 			t.Errorf("%d calls, %d attempts, due after %v; want one and a minute", calls, e.Attempts, e.Due.Sub(e.Received))
 		}
-		w.sched.setSuspended(nil)
-		synctest.Wait()
+		resume(t, w, Deferred)
 		if calls != 2 {
 			t.Errorf("%d calls, want one at once after the suspension", calls)
 		}
 	})
 }
 
-// What is withdrawn is owned by who did so, and claimed no more.
-func TestWithdraw(t *testing.T) {
+// What is taken out of memory is owned by who did so, and claimed no more.
+func TestTake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &starts{begin: time.Now(), takes: time.Second}
 		w := start(t, func(context.Context, *Message) error { return nil }, configured(
@@ -130,15 +129,18 @@ func TestWithdraw(t *testing.T) {
 		w.sched.mu.Lock()
 		q := w.sched.mu.queues["q"]
 		before := q.ready.total()
-		out := w.sched.withdraw(q, func(e *spool.Entry) bool { return e.Class == "b" || slices.Contains(old, e.ID) })
+		var out []*spool.Entry
+		for _, j := range w.sched.take("q", func(j *job) bool { return j.entry.Class == "b" || slices.Contains(old, j.entry.ID) }) {
+			out = append(out, j.entry)
+		}
 		after := q.ready.total()
 		w.sched.mu.Unlock()
 		if len(out) < 25 || before-after != len(out) {
-			t.Fatalf("%d were withdrawn of %d, %d are left", len(out), before, after)
+			t.Fatalf("%d were taken of %d, %d are left", len(out), before, after)
 		}
 		pass(2 * time.Minute)
 		if n := s.count() + len(out); n != 50 {
-			t.Errorf("%d were started or withdrawn, want 50", n)
+			t.Errorf("%d were started or taken, want 50", n)
 		}
 		w.sched.mu.Lock()
 		bytes := w.sched.mu.bytes
@@ -161,4 +163,20 @@ func TestWithdraw(t *testing.T) {
 		}
 		w.atRest()
 	})
+}
+
+// suspend has nothing of a queue started until then, or, at zero, until resume.
+func suspend(t *testing.T, w *world, queue string, until time.Time) {
+	t.Helper()
+	if err := w.sched.Admin().Suspend(t.Context(), queue, SuspendOptions{Reason: "it asks us to", Until: until}); err != nil {
+		t.Error(err)
+	}
+}
+
+func resume(t *testing.T, w *world, queue string) {
+	t.Helper()
+	if err := w.sched.Admin().Resume(t.Context(), queue); err != nil {
+		t.Error(err)
+	}
+	synctest.Wait()
 }

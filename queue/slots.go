@@ -29,6 +29,7 @@ func (s *Scheduler) next(q *queueState) *job {
 	}
 	if j != nil {
 		q.running++
+		s.mu.working[j.entry.ID]++
 		s.refill(q, j.entry.Class)
 	}
 	s.reopen(q)
@@ -49,17 +50,25 @@ func (s *Scheduler) free(j *job) *job {
 	defer s.mu.Unlock()
 	q := j.queue
 	q.running--
-	s.mu.bytes -= j.size
-	if s.mu.starved && s.mu.bytes < s.opts.MemoryLimit {
-		s.mu.starved = false
-		s.claimAt(time.Time{})
-		s.kick() // a claim may have been asked for long ago
+	if s.mu.working[j.entry.ID]--; s.mu.working[j.entry.ID] == 0 {
+		delete(s.mu.working, j.entry.ID)
 	}
+	s.mu.bytes -= j.size
+	s.fed()
 	next := s.next(q)
 	if next == nil {
 		s.forget(q)
 	}
 	return next
+}
+
+// fed has a claim made that waits for memory, if there is some. mu is held.
+func (s *Scheduler) fed() {
+	if s.mu.starved && s.mu.bytes < s.opts.MemoryLimit {
+		s.mu.starved = false
+		s.claimAt(time.Time{})
+		s.kick() // a claim may have been asked for long ago
+	}
 }
 
 // trim gives back what is beyond the room of q. mu is held.

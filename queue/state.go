@@ -13,7 +13,8 @@ import (
 type phase uint8
 
 const (
-	idle phase = iota
+	idle     phase = iota
+	starting       // Run has begun, and nothing is worked on yet
 	running
 	stopping
 )
@@ -47,6 +48,16 @@ type state struct {
 		full       map[*queueState]struct{} // those that claims leave out
 		backlogged map[*queueState]struct{} // those with a backlog
 
+		// Operators: entries may be on their way between spool and memory while none looks.
+		working map[spool.ID]int // jobs that have a slot
+		passing int              // claims and releases under way
+		looking int              // operators that wait for them, or keep new ones from setting out
+		passed  chan struct{}    // closed when passing is 0; nil: nobody waits
+
+		suspensionsAt   time.Time // when to look for what other processes have suspended
+		suspensionsHint time.Time // and when to do so at the earliest
+		suspensionsSync bool      // somebody does
+
 		unrouted map[string]bool // queues found in the spool that have no handler
 		overdue  int
 		damaged  int64
@@ -58,6 +69,7 @@ type state struct {
 func (s *state) init() {
 	s.mu.tick = 1
 	s.mu.queues = map[string]*queueState{}
+	s.mu.working = map[spool.ID]int{}
 	s.mu.full = map[*queueState]struct{}{}
 	s.mu.backlogged = map[*queueState]struct{}{}
 	s.mu.unrouted = map[string]bool{}
@@ -181,14 +193,23 @@ func (s *Scheduler) giveBack(q *queueState, keep int) []*spool.Entry {
 	return back
 }
 
-// withdraw takes what waits in a queue and matches out of memory. Its entries are
-// still owned by this process: who withdraws them changes or releases them. Finals
-// and what runs are not among them. mu is held.
-func (s *Scheduler) withdraw(q *queueState, match func(*spool.Entry) bool) []*spool.Entry {
-	entries := s.drop(q.ready.remove(match))
-	s.reopen(q)
-	s.forget(q)
-	return entries
+// take takes the jobs that want says yes to out of what waits in memory: of one
+// queue, or of all if queue is empty. Their entries are still owned by this process:
+// who takes them changes or releases them. mu is held.
+func (s *Scheduler) take(queue string, want func(*job) bool) (out []*job) {
+	for name, q := range s.mu.queues {
+		if queue != "" && name != queue {
+			continue
+		}
+		if jobs := q.ready.take(want); len(jobs) > 0 {
+			s.drop(jobs)
+			out = append(out, jobs...)
+			s.reopen(q)
+			s.forget(q)
+		}
+	}
+	s.fed()
+	return out
 }
 
 // drop forgets jobs that were taken out of their list. mu is held.

@@ -95,6 +95,9 @@ func (s *Scheduler) Stats() Stats {
 			st.Err = err
 			break
 		}
+		if info.Queue == Suspensions {
+			continue
+		}
 		q := queues[info.Queue]
 		if q == nil {
 			q = &QueueStats{Name: info.Queue}

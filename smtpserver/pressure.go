@@ -169,6 +169,9 @@ type queued struct {
 }
 
 func (q *queued) add(info spool.QueueInfo) {
+	if info.Queue == queue.Suspensions {
+		return
+	}
 	q.messages += info.Entries
 	q.bytes += info.Bytes
 	if info.Queue == queue.Deferred && info.State == spool.Queued && info.Entries > 0 &&

@@ -255,7 +255,8 @@ level=INFO msg="smtp listener is shutting down"
 
 func TestQueueLimits(t *testing.T) {
 	old := inDeferred(1, 10, time.Hour+time.Minute)
-	held, elsewhere, none := old, old, old
+	held, elsewhere, none, suspension := old, old, old, old
+	suspension.Queue = queue.Suspensions
 	held.State, elsewhere.Queue, none.Entries = spool.Held, "tenant@example.com", 0
 	for _, tt := range []struct {
 		name   string
@@ -273,6 +274,7 @@ func TestQueueLimits(t *testing.T) {
 		{"old, but held", Limits{QueuedAge: time.Hour}, []spool.QueueInfo{held}, nil},
 		{"old, but in another queue", Limits{QueuedAge: time.Hour}, []spool.QueueInfo{elsewhere}, nil},
 		{"gone", Limits{QueuedAge: time.Hour}, []spool.QueueInfo{none}, nil},
+		{"a suspension", Limits{QueuedMessages: 1, QueuedBytes: 1, QueuedAge: 1}, []spool.QueueInfo{suspension}, nil},
 		{"no limits", Limits{QueuedMessages: -1}, []spool.QueueInfo{old}, nil},
 	} {
 		var q queued
@@ -293,6 +295,8 @@ func TestCountsAsked(t *testing.T) {
 		want   int
 	}{{Limits{}, 0}, {Limits{Memory: 1 << 40, QueuedBytes: -1}, 0}, {Limits{QueuedMessages: 1}, 4}} {
 		inGatedBubble(t, tt.limits, func(h *gatedHost) {
+			synctest.Wait()
+			h.spool.set(func() { h.spool.mu.asked = 0 }) // by the scheduler, when it began
 			c := h.pipe(h.ln)
 			for range 30 {
 				c.cmd("MAIL FROM:<>", "250")
