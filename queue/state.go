@@ -46,6 +46,8 @@ type state struct {
 
 		full       map[*queueState]struct{} // those that claims leave out
 		backlogged map[*queueState]struct{} // those with a backlog
+		hints      map[group]time.Time      // when to claim from groups of queues that are full
+		nextHint   time.Time                // the first of these; zero: there is none
 
 		unrouted map[string]bool // queues found in the spool that have no handler
 		overdue  int
@@ -60,6 +62,7 @@ func (s *state) init() {
 	s.mu.queues = map[string]*queueState{}
 	s.mu.full = map[*queueState]struct{}{}
 	s.mu.backlogged = map[*queueState]struct{}{}
+	s.mu.hints = map[group]time.Time{}
 	s.mu.unrouted = map[string]bool{}
 }
 
@@ -74,6 +77,7 @@ type queueState struct {
 	overdue int // of them, handlers past their deadline
 	limit   int // how many may be in ready; at most config.MaxReady
 	full    bool
+	short   bool // with full: for want of memory
 	backlog backlog
 	leftOut uint64 // the tick of the last claim that left it out
 
