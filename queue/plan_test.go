@@ -17,6 +17,7 @@ import (
 type countingSpool struct {
 	spool.Spool
 	takes time.Duration // each claim
+	look  time.Duration // Queues
 
 	mu      sync.Mutex
 	entries int
@@ -47,6 +48,9 @@ func (c *countingSpool) Claim(ctx context.Context, req spool.ClaimRequest) ([]*s
 }
 
 func (c *countingSpool) Queues(ctx context.Context) iter.Seq2[spool.QueueInfo, error] {
+	if c.look > 0 {
+		sleep(ctx, c.look)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.looks++
@@ -147,7 +151,7 @@ func TestHints(t *testing.T) {
 func TestPlanInACrowd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ran := newRuns(0)
-		c := &countingSpool{}
+		c := &countingSpool{look: time.Millisecond}
 		w := start(t, func(context.Context, *Message) error { return nil }, setup{
 			handlers: map[string]Handler{"good": ran.handle}, wrap: c.wrap,
 		})
@@ -162,7 +166,7 @@ func TestPlanInACrowd(t *testing.T) {
 			put(t, w.sp, "good", fmt.Sprint("class", i), 1, time.Now())
 		}
 		put(t, w.sp, "bad", "a", 1, time.Now(), func(e *spool.Entry) { e.State, e.Outcome = spool.Final, []byte(`{"type":"Bounce"}`) })
-		pass(0)
+		pass(time.Second)
 		ran.mu.Lock()
 		if n := len(ran.n); n != 3*planSteps+1 || ran.n["a"] != 3*planSteps {
 			t.Errorf("messages of %d classes were started, want %d", n, 3*planSteps+1)
@@ -185,7 +189,7 @@ func TestPlanInACrowd(t *testing.T) {
 			t.Errorf("the queues were looked at %d times in an hour in which nothing happened", looks)
 		}
 		put(t, w.sp, "good", "late", 1, time.Now().Add(10*time.Second))
-		pass(10 * time.Second)
+		pass(10*time.Second + 10*time.Millisecond)
 		if ran.of("late") != 1 {
 			t.Error("what falls due is not started at its time")
 		}

@@ -54,7 +54,7 @@ func TestSuspended(t *testing.T) {
 						t.Fatalf("%s is due at %v after %d attempts, was at %v", e.ID, e.Due, e.Attempts, was)
 					}
 				}
-				pass(s.begin.Add(time.Hour).Sub(time.Now()))
+				pass(time.Until(s.begin.Add(time.Hour)))
 				if ends != "by itself" {
 					w.sched.setSuspended(nil)
 				}
@@ -82,6 +82,9 @@ func TestSuspendedDeferred(t *testing.T) {
 		if n := w.ledger.insertions(); n != 3 {
 			t.Errorf("%d messages were stored, want 3", n)
 		}
+		if n := w.inMemory(Deferred); n != 0 {
+			t.Errorf("%d are in memory, want none", n)
+		}
 		pass(time.Hour)
 		s.want(t, "resumed", every(37*time.Second, 0, 3)...)
 		w.sched.setSuspended(map[string]suspension{Deferred: {until: time.Now()}}) // over already
@@ -90,6 +93,26 @@ func TestSuspendedDeferred(t *testing.T) {
 			t.Errorf("%d starts, want 4: the last suspension was over when it came", s.count())
 		}
 		w.atRest()
+	})
+}
+
+// What came in while a queue was suspended stands before what comes in afterwards.
+func TestResumeKeepsOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &starts{}
+		c := &countingSpool{takes: 100 * time.Millisecond}
+		w := start(t, s.handle, setup{wrap: c.wrap, opts: Options{Configure: func(string) Config { return Config{Concurrency: 1} }}})
+		pass(time.Second)
+		s.begin = time.Now()
+		w.sched.setSuspended(map[string]suspension{Deferred: {}})
+		first := put(t, w.sp, Deferred, "-", 1, time.Now())
+		pass(time.Second)
+		w.sched.setSuspended(nil)
+		second := w.submit("b@example.com", nil, mail)
+		pass(time.Second)
+		if want := append(first, second); !slices.Equal(s.ids, want) {
+			t.Errorf("started %v, want %v", s.ids, want)
+		}
 	})
 }
 
