@@ -208,6 +208,16 @@ func (s *Scheduler) looked() {
 	}
 }
 
+// transfer runs a task that brings entries from the spool into memory or back, for
+// which operators wait. mu is held.
+func (s *Scheduler) transfer(task func()) {
+	s.mu.passing++
+	s.pool.run(func() {
+		task()
+		s.passed()
+	})
+}
+
 // passed notes that entries have arrived that were on their way.
 func (s *Scheduler) passed() {
 	s.mu.Lock()

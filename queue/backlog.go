@@ -1,11 +1,5 @@
 package queue
 
-import (
-	"time"
-
-	"github.com/deferredqueue/deferredqueue/spool"
-)
-
 // maxBacklog is of how many classes of a queue it is known one by one that they
 // have a backlog.
 const maxBacklog = 1024
@@ -67,17 +61,6 @@ func (b *backlog) settleClass(class string, tick uint64) {
 func (s *Scheduler) noteBacklog(q *queueState, class string) {
 	q.backlog.note(class, s.mu.tick)
 	s.mu.backlogged[q] = struct{}{}
-}
-
-// noteReleased notes what is due of entries that are in the spool again. mu is held.
-func (s *Scheduler) noteReleased(units []spool.Unit) {
-	now := time.Now()
-	for _, u := range units {
-		e := u[0].Entry
-		if q := s.mu.queues[e.Queue]; q != nil && e.State == spool.Queued && !e.Due.After(now) {
-			s.noteBacklog(q, e.Class)
-		}
-	}
 }
 
 // settleBacklogs makes void what was noted before a tick of the queues that a

@@ -3,6 +3,8 @@ package queue
 import (
 	"fmt"
 	"testing"
+
+	"github.com/deferredqueue/deferredqueue/spool"
 )
 
 func TestBacklog(t *testing.T) {
@@ -35,5 +37,31 @@ func TestBacklog(t *testing.T) {
 	b.settle(5)
 	if b.has("another") || !b.has("x") || !b.any() {
 		t.Errorf("at 5 left: %v", b)
+	}
+}
+
+// A claim says nothing of the queues that it has left out.
+func TestBacklogOfQueuesLeftOut(t *testing.T) {
+	s, err := NewScheduler(spool.NewMemory(), hang, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, open := s.queue("full", hang), s.queue("open", hang)
+	for _, q := range []*queueState{full, open} {
+		s.noteBacklog(q, "a")
+	}
+	s.leaveOut(full)
+	s.mu.tick++
+	if names := s.namesLeftOut(s.mu.tick); len(names) != 1 || names[0] != "full" {
+		t.Fatalf("left out: %v, want the full one", names)
+	}
+	s.noteBacklog(open, "b") // while the claim is under way
+	s.settleBacklogs(s.mu.tick, false)
+	if !full.backlog.has("a") || open.backlog.has("a") || !open.backlog.has("b") {
+		t.Errorf("full %+v, open %+v; want a, and b", full.backlog, open.backlog)
+	}
+	s.settleBacklogs(s.mu.tick, true) // a plan has seen all
+	if full.backlog.any() {
+		t.Errorf("full %+v, want nothing", full.backlog)
 	}
 }

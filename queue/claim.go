@@ -57,6 +57,9 @@ func (s *Scheduler) claimWake(wake time.Time) time.Time {
 		}
 		wake = earlier(wake, at)
 	}
+	if !s.mu.nextHint.IsZero() {
+		wake = earlier(wake, s.mu.nextHint)
+	}
 	if !s.mu.nextPlan.IsZero() {
 		wake = earlier(wake, later(s.mu.nextPlan, s.mu.planFrom))
 	}
@@ -64,7 +67,8 @@ func (s *Scheduler) claimWake(wake time.Time) time.Time {
 }
 
 // startClaim starts a plan or a claim, if there is memory for what it finds. If
-// both are due the plan is first: another one follows only after a pause. mu is held.
+// both are due the plan is first: another one follows only after a pause, or when
+// it has brought something in. mu is held.
 func (s *Scheduler) startClaim(now time.Time) {
 	claim, plan := isDue(s.mu.nextClaim, now), isDue(s.mu.nextPlan, now)
 	crowded := s.crowded()
@@ -72,31 +76,30 @@ func (s *Scheduler) startClaim(now time.Time) {
 		claim, plan = false, claim || plan
 	}
 	plan = plan && !s.mu.planFrom.After(now)
-	if s.mu.claiming || s.mu.looking > 0 || !claim && !plan || !s.makeRoom() {
+	hint := isDue(s.mu.nextHint, now)
+	if s.mu.claiming || s.mu.looking > 0 || !claim && !plan && !hint || !s.makeRoom() {
 		return
 	}
 	s.mu.claiming = true
-	s.mu.passing++
 	s.mu.tick++
 	tick := s.mu.tick
-	if plan {
+	switch {
+	case plan:
 		p := s.newPlanner(now, tick, crowded)
 		s.mu.nextPlan = time.Time{} // what asks for one from here on asks for another one
 		if crowded {
 			s.mu.nextClaim = time.Time{}
 		}
-		s.pool.run(func() {
-			p.run()
-			s.passed()
-		})
+		s.transfer(p.run)
+		return
+	case hint:
+		p := &planner{s: s, now: now, tick: tick, hinted: true, picks: s.hinted(now)}
+		s.transfer(p.run)
 		return
 	}
 	req := spool.ClaimRequest{Due: now, Limit: claimBatch, Except: s.namesLeftOut(tick)}
 	s.mu.nextClaim = time.Time{}
-	s.pool.run(func() {
-		s.claim(req, tick)
-		s.passed()
-	})
+	s.transfer(func() { s.claim(req, tick) })
 }
 
 // namesLeftOut lists what the claim of a tick leaves out. mu is held.
@@ -124,11 +127,7 @@ func (s *Scheduler) makeRoom() bool {
 		return true
 	}
 	if back := s.shed(); len(back) > 0 {
-		s.mu.passing++
-		s.pool.run(func() {
-			s.release(back)
-			s.passed()
-		})
+		s.transfer(func() { s.release(back) })
 	}
 	s.mu.starved = s.mu.bytes >= s.opts.MemoryLimit
 	return !s.mu.starved
@@ -155,6 +154,7 @@ func (s *Scheduler) shed() (back []*spool.Entry) {
 			back = append(back, s.giveBack(q, keep)...)
 			q.limit = max(keep, q.config.Concurrency)
 			s.leaveOut(q)
+			q.short = true
 		}
 		most = slices.DeleteFunc(most, func(q *queueState) bool { return q.ready.total() == 0 })
 	}

@@ -12,7 +12,7 @@ import (
 const (
 	// planShare is how many times as long as a look at all queues of the spool
 	// took there is none afterwards, so that it costs little however many there are.
-	planShare = 32
+	planShare = 100
 
 	// crowdedShare is the same when there is no other way to claim.
 	crowdedShare = 4
@@ -43,11 +43,13 @@ type planner struct {
 	s       *Scheduler
 	now     time.Time
 	tick    uint64
+	hinted  bool            // there is no need to look at all queues
 	crowded bool            // only plans claim
 	full    map[string]bool // the queues that only plans claim from
 	barred  map[string]bool // if crowded, those that nothing claims from
 
 	next  time.Time // when something falls due that only a plan claims; zero: never
+	later []pick    // of that, groups of which it is known
 	picks pickHeap
 	more  bool  // something was left that might be claimed
 	err   error // the spool failed
@@ -80,7 +82,9 @@ func (s *Scheduler) newPlanner(now time.Time, tick uint64, crowded bool) *planne
 
 func (p *planner) run() {
 	begin := time.Now()
-	if p.err = p.survey(); p.err != nil && p.s.hard.Err() == nil {
+	if p.hinted {
+		// It is known what to claim.
+	} else if p.err = p.survey(); p.err != nil && p.s.hard.Err() == nil {
 		p.s.log.Warn("queue: asking the spool what is due in which queue; tried again", "error", p.err, "delay", retryDelay)
 		p.s.fail(p.err)
 	}
@@ -108,7 +112,7 @@ func (p *planner) survey() error {
 		case info.NextDue.IsZero() || info.State == spool.Held:
 			continue
 		case info.State == spool.Queued && info.NextDue.After(p.now):
-			p.fallsDue(info.Queue, info.NextDue)
+			p.fallsDue(info.Queue, info.Class, info.NextDue)
 			continue
 		}
 		if batch = append(batch, info); len(batch) == surveyBatch {
@@ -120,12 +124,16 @@ func (p *planner) survey() error {
 	return nil
 }
 
-// fallsDue notes when something of a queue falls due, zero for never, if only a plan
-// claims it.
-func (p *planner) fallsDue(queue string, at time.Time) {
-	alone := p.full[queue] || p.crowded && !p.barred[queue]
-	if alone && !at.IsZero() && (p.next.IsZero() || at.Before(p.next)) {
-		p.next = at
+// fallsDue notes when something falls due that only a plan claims; zero: never.
+func (p *planner) fallsDue(queue, class string, at time.Time) {
+	switch {
+	case at.IsZero():
+	case p.full[queue] && len(p.later) < maxHints:
+		p.later = append(p.later, pick{queue: queue, class: class, due: at})
+	case p.full[queue] || p.crowded && !p.barred[queue]:
+		if p.next.IsZero() || at.Before(p.next) {
+			p.next = at
+		}
 	}
 }
 
@@ -182,13 +190,14 @@ func (s *Scheduler) wanted(p *pick) int {
 
 // wants is for how many further entries of a class q has room. A queue that is
 // full has room for a class that has less than half of its share, at the cost of
-// those that have more than theirs.
+// those that have more than theirs. One that gave back what it had for want of
+// memory has none before one of its slots is free.
 func (q *queueState) wants(class string) int {
 	have, share := q.ready.count(class), q.ready.share(class, q.limit)
 	if !q.full {
 		return max(share-have, q.limit-q.ready.total())
 	}
-	if have > share/2 {
+	if have > share/2 || q.short {
 		return 0
 	}
 	return share - have
@@ -217,7 +226,13 @@ func (p *planner) claim(one *pick) {
 		switch left := isDue(next, p.now); {
 		case !left:
 			q.backlog.settleClass(one.class, tick)
-			p.fallsDue(one.queue, next)
+			if q.full && !next.IsZero() {
+				s.hint(q, one.class, next)
+			} else {
+				p.fallsDue(one.queue, one.class, next)
+			}
+		case q.wants(one.class) > 0 && q.full:
+			s.hint(q, one.class, p.now)
 		case q.wants(one.class) > 0:
 			p.more = true
 		default:
@@ -234,17 +249,27 @@ func (p *planner) end(cost time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.claiming = false
+	for _, l := range p.later {
+		if q := s.mu.queues[l.queue]; q != nil {
+			s.hint(q, l.class, l.due)
+		}
+	}
 	pause := planShare * cost
-	if p.crowded {
+	switch {
+	case p.err != nil:
+		pause = retryDelay
+	case p.crowded:
 		pause = crowdedShare * cost
+	}
+	if p.crowded {
 		s.claimAt(p.now.Add(claimInterval))
 	}
-	if p.err != nil {
-		pause = retryDelay
-	} else {
+	if p.err == nil && !p.hinted {
 		s.settleBacklogs(p.tick, true)
 	}
-	s.mu.planFrom = time.Now().Add(pause)
+	if p.err != nil || !p.hinted {
+		s.mu.planFrom = time.Now().Add(pause)
+	}
 	if p.more || p.err != nil {
 		s.planAt(time.Time{})
 	}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"sync"
@@ -16,6 +17,7 @@ import (
 type countingSpool struct {
 	spool.Spool
 	takes time.Duration // each claim
+	look  time.Duration // Queues
 
 	mu      sync.Mutex
 	entries int
@@ -54,6 +56,9 @@ func (c *countingSpool) Claim(ctx context.Context, req spool.ClaimRequest) ([]*s
 }
 
 func (c *countingSpool) Queues(ctx context.Context) iter.Seq2[spool.QueueInfo, error] {
+	if c.look > 0 {
+		sleep(ctx, c.look)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ctx != c.plans { // who looks for suspensions, or for Stats
@@ -95,6 +100,8 @@ func TestPlanOnASlowSpool(t *testing.T) {
 		if s.count() != 1 || s.at[0] > 500*time.Millisecond {
 			t.Errorf("started at %v, want within two or three claims", s.at)
 		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		if n := w.inMemory("bad"); n != 8000-32 {
 			t.Errorf("%d of the others are in memory, want all", n)
 		}
@@ -104,11 +111,58 @@ func TestPlanOnASlowSpool(t *testing.T) {
 	})
 }
 
+// What falls due in a queue that one class has filled is claimed at its time
+// without a look at all queues, if it is known here, and so is what comes after it.
+func TestHints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &starts{begin: time.Now().Add(time.Second)}
+		c := &countingSpool{}
+		again := map[spool.ID]bool{} // one at a time
+		w := start(t, func(context.Context, *Message) error { return nil }, setup{
+			opts: Options{Configure: func(string) Config { return Config{Concurrency: 2, MaxReady: 10} }},
+			handlers: map[string]Handler{"q": func(ctx context.Context, m *Message) error {
+				if m.entry.Class == "a" {
+					sleep(ctx, time.Second)
+					return nil
+				}
+				if !again[m.ID] {
+					again[m.ID] = true
+					return RetryAfter(20*time.Second+time.Millisecond, errors.New("down"))
+				}
+				return s.handle(ctx, m)
+			}}, wrap: c.wrap,
+		})
+		pass(time.Second)
+		put(t, w.sp, "q", "a", 1000, time.Now())
+		pass(time.Millisecond)
+		for range 3 {
+			w.submit("x@example.com", map[string]string{"tenant": "b", "queue": "q"}, mail)
+			pass(1500 * time.Millisecond)
+		}
+		pass(5 * time.Second)
+		c.mu.Lock()
+		c.fail = errors.New("a database error")
+		c.mu.Unlock()
+		pass(40 * time.Second)
+		if s.count() != 3 {
+			t.Errorf("%d of what fell due were started, want 3", s.count())
+		}
+		w.sched.mu.Lock()
+		defer w.sched.mu.Unlock()
+		for i := range 2 * maxHints {
+			w.sched.hint(w.sched.mu.queues["q"], fmt.Sprint(i), time.Now().Add(time.Hour))
+		}
+		if n := len(w.sched.mu.hints); n > maxHints {
+			t.Errorf("%d hints, want no more than %d", n, maxHints)
+		}
+	})
+}
+
 // With very many queues that are to be left out no claim names them all.
 func TestPlanInACrowd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ran := newRuns(0)
-		c := &countingSpool{}
+		c := &countingSpool{look: time.Millisecond}
 		w := start(t, func(context.Context, *Message) error { return nil }, setup{
 			handlers: map[string]Handler{"good": ran.handle}, wrap: c.wrap,
 		})
@@ -124,23 +178,30 @@ func TestPlanInACrowd(t *testing.T) {
 			put(t, w.sp, "good", fmt.Sprint("class", i), 1, time.Now())
 		}
 		put(t, w.sp, "bad", "a", 1, time.Now(), func(e *spool.Entry) { e.State, e.Outcome = spool.Final, []byte(`{"type":"Bounce"}`) })
-		pass(0)
+		pass(time.Second)
+		ran.mu.Lock()
 		if n := len(ran.n); n != 3*planSteps+1 || ran.n["a"] != 3*planSteps {
 			t.Errorf("messages of %d classes were started, want %d", n, 3*planSteps+1)
 		}
+		ran.mu.Unlock()
 		if st := w.sched.Stats(); st.Outcomes[Bounce] != 1 || st.Unrouted != 6*maxExcept {
 			t.Errorf("%d records of what had ended, %d messages without a handler, want 1 and %d", st.Outcomes[Bounce], st.Unrouted, 6*maxExcept)
 		}
+		c.mu.Lock()
 		if c.except > maxExcept {
 			t.Errorf("a claim left out %d queues, want no more than %d", c.except, maxExcept)
 		}
 		looks := c.looks
+		c.mu.Unlock()
 		pass(time.Hour)
-		if n := c.looks - looks; n > 70 {
-			t.Errorf("the queues were looked at %d times in an hour in which nothing happened", n)
+		c.mu.Lock()
+		looks = c.looks - looks
+		c.mu.Unlock()
+		if looks > 70 {
+			t.Errorf("the queues were looked at %d times in an hour in which nothing happened", looks)
 		}
 		put(t, w.sp, "good", "late", 1, time.Now().Add(10*time.Second))
-		pass(10 * time.Second)
+		pass(10*time.Second + 10*time.Millisecond)
 		if ran.of("late") != 1 {
 			t.Error("what falls due is not started at its time")
 		}

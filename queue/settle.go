@@ -264,8 +264,11 @@ func (s *Scheduler) due(e *spool.Entry) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if q := s.mu.queues[e.Queue]; q != nil && !e.Due.After(time.Now()) {
-		s.noteBacklog(q, e.Class)
+	if q := s.mu.queues[e.Queue]; q != nil {
+		s.hint(q, e.Class, e.Due)
+		if !e.Due.After(time.Now()) {
+			s.noteBacklog(q, e.Class)
+		}
 	}
 	s.claimAt(e.Due)
 }

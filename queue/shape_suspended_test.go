@@ -86,9 +86,32 @@ func TestSuspendedDeferred(t *testing.T) {
 		if n := w.ledger.insertions() - before; n != 3 {
 			t.Errorf("%d messages were stored, want 3", n)
 		}
+		if n := w.inMemory(Deferred); n != 0 {
+			t.Errorf("%d are in memory, want none", n)
+		}
 		pass(time.Hour)
 		s.want(t, "resumed", every(37*time.Second, 0, 3)...)
 		w.atRest()
+	})
+}
+
+// What came in while a queue was suspended stands before what comes in afterwards.
+func TestResumeKeepsOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &starts{}
+		c := &countingSpool{takes: 100 * time.Millisecond}
+		w := start(t, s.handle, setup{wrap: c.wrap, opts: Options{Configure: func(string) Config { return Config{Concurrency: 1} }}})
+		pass(time.Second)
+		s.begin = time.Now()
+		w.sched.setSuspended(map[string]suspension{Deferred: {}})
+		first := put(t, w.sp, Deferred, "-", 1, time.Now())
+		pass(time.Second)
+		w.sched.setSuspended(nil)
+		second := w.submit("b@example.com", nil, mail)
+		pass(time.Second)
+		if want := append(first, second); !slices.Equal(s.ids, want) {
+			t.Errorf("started %v, want %v", s.ids, want)
+		}
 	})
 }
 

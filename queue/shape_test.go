@@ -190,6 +190,21 @@ func TestRateOutlivesIdleness(t *testing.T) {
 	})
 }
 
+// What waits for its rate in memory is started at its time.
+func TestRateWakesTheLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &starts{begin: time.Now()}
+		w := start(t, s.handle, configured(func(string) Config { return Config{Timeout: -1, Rate: Rate{N: 1, Per: 7 * time.Second}} }, nil))
+		pass(0)
+		for range 3 {
+			w.submit("b@example.com", nil, mail)
+			pass(time.Second)
+		}
+		pass(30 * time.Second)
+		s.want(t, "one in seven seconds", every(0, 7*time.Second, 3)...)
+	})
+}
+
 // A rate bounds starts of handlers, not the records of what has ended.
 func TestRateSparesFinals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

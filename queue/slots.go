@@ -104,17 +104,17 @@ func (s *Scheduler) reopen(q *queueState) {
 
 // takeIn has claims take a queue in again. mu is held.
 func (s *Scheduler) takeIn(q *queueState) {
-	q.full = false
+	q.full, q.short = false, false
 	delete(s.mu.full, q)
 	s.claimAt(time.Time{})
 	s.kick() // a claim may have been asked for long ago
 }
 
-// refill plans for a class, of which a job was taken, if claims leave its queue
+// refill claims for a class, of which a job was taken, if claims leave its queue
 // out because of others. mu is held.
 func (s *Scheduler) refill(q *queueState, class string) {
 	if q.full && q.backlog.has(class) && q.ready.count(class) <= q.ready.share(class, q.limit)/2 {
-		s.planAt(time.Time{})
+		s.hint(q, class, time.Now())
 	}
 }
 

@@ -47,6 +47,8 @@ type state struct {
 
 		full       map[*queueState]struct{} // those that claims leave out
 		backlogged map[*queueState]struct{} // those with a backlog
+		hints      map[queueClass]time.Time // when to claim from groups of queues that are full
+		nextHint   time.Time                // the first of these; zero: there is none
 
 		// Operators: entries may be on their way between spool and memory while none looks.
 		working map[spool.ID]int // jobs that have a slot
@@ -72,6 +74,7 @@ func (s *state) init() {
 	s.mu.working = map[spool.ID]int{}
 	s.mu.full = map[*queueState]struct{}{}
 	s.mu.backlogged = map[*queueState]struct{}{}
+	s.mu.hints = map[queueClass]time.Time{}
 	s.mu.unrouted = map[string]bool{}
 }
 
@@ -86,6 +89,7 @@ type queueState struct {
 	overdue int // of them, handlers past their deadline
 	limit   int // how many may be in ready; at most config.MaxReady
 	full    bool
+	short   bool // with full: for want of memory
 	backlog backlog
 	leftOut uint64 // the tick of the last claim that left it out
 

@@ -1,0 +1,61 @@
+package queue
+
+import (
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+// maxHints bounds the groups of which it is known when to claim from them. What
+// does not get a place among them is found by the next look at all queues.
+const maxHints = 1024
+
+// A queueClass is a class of a queue.
+type queueClass struct{ queue, class string }
+
+// hint has a group claimed from at a time, if claims leave its queue out then. It
+// costs no look at all queues of the spool. Of a queue without a backlog nothing is
+// noted: claims find what it has. mu is held.
+func (s *Scheduler) hint(q *queueState, class string, at time.Time) {
+	key := queueClass{q.name, class}
+	was, known := s.mu.hints[key]
+	if !q.full && !q.backlog.any() || known && !at.Before(was) || !known && len(s.mu.hints) >= maxHints {
+		return
+	}
+	s.mu.hints[key] = at
+	s.askFor(&s.mu.nextHint, at)
+}
+
+// hinted takes out the hints whose time has come, as picks. mu is held.
+func (s *Scheduler) hinted(now time.Time) (picks pickHeap) {
+	s.mu.nextHint = time.Time{}
+	for key, at := range s.mu.hints {
+		q := s.mu.queues[key.queue]
+		switch {
+		case q == nil || !q.full && !q.backlog.any() || !q.full && isDue(at, now):
+			delete(s.mu.hints, key) // claims find it
+		case isDue(at, now):
+			delete(s.mu.hints, key)
+			picks = append(picks, pick{queue: key.queue, class: key.class, have: q.ready.count(key.class), due: at})
+		case s.mu.nextHint.IsZero() || at.Before(s.mu.nextHint):
+			s.mu.nextHint = at
+		}
+	}
+	return picks
+}
+
+// noteReleased notes what is due of entries that are in the spool again. mu is held.
+func (s *Scheduler) noteReleased(units []spool.Unit) {
+	now := time.Now()
+	for _, u := range units {
+		e := u[0].Entry
+		q := s.mu.queues[e.Queue]
+		if q == nil || e.State != spool.Queued || e.Due.After(now) {
+			continue
+		}
+		s.noteBacklog(q, e.Class)
+		if q.full && q.wants(e.Class) > 0 {
+			s.hint(q, e.Class, now)
+		}
+	}
+}
