@@ -52,6 +52,13 @@ func (r *runs) of(class string) int {
 	return r.n[class]
 }
 
+// lastOf returns when the last one of a class was started.
+func (r *runs) lastOf(class string) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last[class]
+}
+
 // TestFairClasses: a class with very many messages, which waits first, does not
 // hold up the ten of another one, wherever these come from. Handlers take a second.
 func TestFairClasses(t *testing.T) {
@@ -102,11 +109,11 @@ func TestFairClasses(t *testing.T) {
 				put(t, w.sp, Deferred, "a", many, time.Now())
 				tt.come(t, w)
 				pass(30 * time.Second)
-				if r.n["b"] != 10 || r.last["b"] > tt.within {
-					t.Errorf("%d of ten were started, the last one after %v, want within %v", r.n["b"], r.last["b"], tt.within)
+				if r.of("b") != 10 || r.lastOf("b") > tt.within {
+					t.Errorf("%d of ten were started, the last one after %v, want within %v", r.of("b"), r.lastOf("b"), tt.within)
 				}
-				if r.n["a"] == 0 || r.n["a"] > many/2 {
-					t.Errorf("%d of the others were started", r.n["a"])
+				if r.of("a") == 0 || r.of("a") > many/2 {
+					t.Errorf("%d of the others were started", r.of("a"))
 				}
 			})
 		})
@@ -134,8 +141,8 @@ func TestFairShares(t *testing.T) {
 				r.reset()
 				pass(100 * time.Second)
 				want := 800 * tt.weight / (tt.weight + 1)
-				if d := r.n["b"] - want; d < -want/20-8 || d > want/20+8 || r.n["a"]+r.n["b"] != 800 {
-					t.Errorf("%v were started, want %d of b and 800 in all", r.n, want)
+				if d := r.of("b") - want; d < -want/20-8 || d > want/20+8 || r.of("a")+r.of("b") != 800 {
+					t.Errorf("%d of a and %d of b were started, want %d of b and 800 in all", r.of("a"), r.of("b"), want)
 				}
 				if n := w.inMemory(Deferred); n > tt.room {
 					t.Errorf("%d are in memory, with room for %d", n, tt.room)
@@ -164,7 +171,7 @@ func TestFairManyClasses(t *testing.T) {
 		put(t, w.sp, Deferred, "many", 1000, time.Now().Add(-100*time.Millisecond))
 		pass(time.Second * (classes*3/10 + 100 + 20))
 		for i := range classes {
-			if n := r.n[fmt.Sprint(i)]; n != 3 {
+			if n := r.of(fmt.Sprint(i)); n != 3 {
 				t.Fatalf("%d messages of class %d were started, want 3", n, i)
 			}
 		}
@@ -228,7 +235,7 @@ func TestPlanFails(t *testing.T) {
 		counting.mu.Unlock()
 		pass(12 * time.Second)
 		if r.of("b") != 10 {
-			t.Errorf("%d of b were started after that had passed, want 10", r.n["b"])
+			t.Errorf("%d of b were started after that had passed, want 10", r.of("b"))
 		}
 	})
 }

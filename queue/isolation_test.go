@@ -171,8 +171,8 @@ func TestRestartSparesClasses(t *testing.T) {
 		put(t, sp, Deferred, "a", 2000, time.Now().Add(-time.Hour), retry)
 		put(t, sp, Deferred, "b", 5, time.Now().Add(-time.Minute), retry)
 		r := newRuns(0)
-		w := start(t, r.handle, setup{sp: sp, opts: Options{Configure: func(string) Config { return Config{Concurrency: 10, MaxReady: 20} }}})
 		r.begin = time.Now()
+		w := start(t, r.handle, setup{sp: sp, opts: Options{Configure: func(string) Config { return Config{Concurrency: 10, MaxReady: 20} }}})
 		pass(time.Second)
 		if n := w.inMemory(Deferred); n < 10 || n > 20 {
 			t.Errorf("%d are in memory, want more than half of 20", n)
@@ -182,15 +182,15 @@ func TestRestartSparesClasses(t *testing.T) {
 		}
 		put(t, sp, Deferred, "d", 10, r.begin.Add(10*time.Second), retry)
 		pass(9 * time.Second)
-		if r.of("c") != 3 || r.last["c"] != time.Second {
-			t.Errorf("%d of what was accepted were started, the last one after %v, want 3 at once", r.of("c"), r.last["c"])
+		if r.of("c") != 3 || r.lastOf("c") != time.Second {
+			t.Errorf("%d of what was accepted were started, the last one after %v, want 3 at once", r.of("c"), r.lastOf("c"))
 		}
-		if r.of("d") != 10 || r.last["d"] != 10*time.Second {
-			t.Errorf("%d of what fell due were started, the last one after %v, want 10 at their time", r.of("d"), r.last["d"])
+		if r.of("d") != 10 || r.lastOf("d") != 10*time.Second {
+			t.Errorf("%d of what fell due were started, the last one after %v, want 10 at their time", r.of("d"), r.lastOf("d"))
 		}
 		pass(50 * time.Second)
-		if r.of("b") != 5 || r.last["b"] < 10*time.Second {
-			t.Errorf("%d of another class were started in the first minute, the last one after %v, want 5, spread", r.of("b"), r.last["b"])
+		if r.of("b") != 5 || r.lastOf("b") < 10*time.Second {
+			t.Errorf("%d of another class were started in the first minute, the last one after %v, want 5, spread", r.of("b"), r.lastOf("b"))
 		}
 		pass(2 * time.Hour)
 		if r.of("a") != 2000 {

@@ -114,46 +114,78 @@ func TestPlanOnASlowSpool(t *testing.T) {
 // What falls due in a queue that one class has filled is claimed at its time
 // without a look at all queues, if it is known here, and so is what comes after it.
 func TestHints(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &starts{begin: time.Now().Add(time.Second)}
-		c := &countingSpool{}
-		again := map[spool.ID]bool{} // one at a time
-		w := start(t, func(context.Context, *Message) error { return nil }, setup{
-			opts: Options{Configure: func(string) Config { return Config{Concurrency: 2, MaxReady: 10} }},
-			handlers: map[string]Handler{"q": func(ctx context.Context, m *Message) error {
-				if m.entry.Class == "a" {
-					sleep(ctx, time.Second)
-					return nil
-				}
-				if !again[m.ID] {
-					again[m.ID] = true
-					return RetryAfter(20*time.Second+time.Millisecond, errors.New("down"))
-				}
-				return s.handle(ctx, m)
-			}}, wrap: c.wrap,
-		})
-		pass(time.Second)
-		put(t, w.sp, "q", "a", 1000, time.Now())
-		pass(time.Millisecond)
-		for range 3 {
-			w.submit("x@example.com", map[string]string{"tenant": "b", "queue": "q"}, mail)
-			pass(1500 * time.Millisecond)
-		}
-		pass(5 * time.Second)
+	for name, early := range map[string]bool{"a retry": true, "found by an earlier look": false} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { testHints(t, early) }) })
+	}
+}
+
+func testHints(t *testing.T, early bool) {
+	s := &starts{begin: time.Now().Add(time.Second)}
+	c := &countingSpool{}
+	again := map[spool.ID]bool{} // one at a time
+	w := start(t, func(context.Context, *Message) error { return nil }, setup{
+		opts: Options{Configure: func(string) Config { return Config{Concurrency: 2, MaxReady: 10} }},
+		handlers: map[string]Handler{"q": func(ctx context.Context, m *Message) error {
+			if m.entry.Class == "a" {
+				sleep(ctx, time.Second)
+				return nil
+			}
+			if !again[m.ID] {
+				again[m.ID] = true
+				return RetryAfter(20*time.Second+time.Millisecond, errors.New("down"))
+			}
+			return s.handle(ctx, m)
+		}}, wrap: c.wrap,
+	})
+	pass(time.Second)
+	put(t, w.sp, "q", "a", 1000, time.Now())
+	pass(time.Millisecond)
+	blind := func() { // no look at all queues from here on
 		c.mu.Lock()
 		c.fail = errors.New("a database error")
 		c.mu.Unlock()
-		pass(40 * time.Second)
-		if s.count() != 3 {
-			t.Errorf("%d of what fell due were started, want 3", s.count())
-		}
-		w.sched.mu.Lock()
-		defer w.sched.mu.Unlock()
-		for i := range 2 * maxHints {
-			w.sched.hint(w.sched.mu.queues["q"], fmt.Sprint(i), time.Now().Add(time.Hour))
-		}
-		if n := len(w.sched.mu.hints); n > maxHints {
-			t.Errorf("%d hints, want no more than %d", n, maxHints)
+	}
+	if early {
+		blind()
+	}
+	for range 3 {
+		w.submit("x@example.com", map[string]string{"tenant": "b", "queue": "q"}, mail)
+		pass(1500 * time.Millisecond)
+	}
+	pass(5 * time.Second)
+	blind()
+	pass(40 * time.Second)
+	if s.count() != 3 {
+		t.Errorf("%d of what fell due were started, want 3", s.count())
+	}
+	w.sched.mu.Lock()
+	defer w.sched.mu.Unlock()
+	for i := range 2 * maxHints {
+		w.sched.hint(w.sched.mu.queues["q"], fmt.Sprint(i), time.Now().Add(time.Hour))
+	}
+	if n := len(w.sched.mu.hints); n > maxHints {
+		t.Errorf("%d hints, want no more than %d", n, maxHints)
+	}
+}
+
+// A look at all queues makes void what is known of those that claims leave out, too.
+func TestPlanSettlesBacklogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, hang, configured(func(string) Config { return Config{Concurrency: 1, MaxReady: 10} }, nil))
+		pass(time.Second)
+		put(t, w.sp, Deferred, "a", 100, time.Now())
+		pass(time.Second)
+		m := &w.sched.mu
+		m.Lock()
+		q := m.queues[Deferred]
+		w.sched.noteBacklog(q, "b")
+		w.sched.planAt(time.Time{})
+		m.Unlock()
+		pass(time.Second)
+		m.Lock()
+		defer m.Unlock()
+		if !q.full || q.backlog.has("b") || !q.backlog.has("a") {
+			t.Errorf("full %v, backlog %+v; want that of a alone", q.full, q.backlog)
 		}
 	})
 }
