@@ -165,7 +165,7 @@ func TestSpool(t *testing.T) {
 	dir, files := t.TempDir(), t.TempDir()
 	asJSON, svg := filepath.Join(files, "spool.json"), filepath.Join(files, "spool.svg")
 	code, out, errs := runHere(t, "spool", "-check", "-subjects", "boltspool,barelog", "-committers", "2", "-sizes", "1KB", "-rounds", "2",
-		"-duration", "30ms", "-bytes", "1MB", "-entries", "33", "-workers", "2", "-cold=false", "-dir", dir, "-json", asJSON, "-svg", svg)
+		"-duration", "100ms", "-bytes", "1MB", "-entries", "33", "-workers", "2", "-cold=false", "-dir", dir, "-json", asJSON, "-svg", svg)
 	if code != 1 || !strings.Contains(errs, "below target:\n  ") || !strings.Contains(errs, "heap, bytes per message: ") {
 		t.Fatalf("exit code %d: %s\n%s", code, errs, out)
 	}
@@ -196,7 +196,7 @@ func TestSpool(t *testing.T) {
 func TestNoPebble(t *testing.T) {
 	t.Setenv("PATH", "") // no go command
 	code, out, errs := runHere(t, "spool", "-check", "-parts", "commits", "-subjects", "boltspool,pebble", "-committers", "50", "-sizes", "1KB",
-		"-rounds", "1", "-duration", "20ms", "-bytes", "1MB", "-dir", t.TempDir())
+		"-rounds", "1", "-duration", "100ms", "-bytes", "1MB", "-dir", t.TempDir())
 	if code != 1 || !strings.Contains(out, "\nabsent: pebble: bench: go build "+pebblePackage) || !strings.Contains(out, "\nboltspool ") ||
 		!strings.Contains(errs, "\n  50 committers, 1KB: rate / pebble: not measured: bench: go build ") {
 		t.Errorf("exit code %d: %s\n%s", code, errs, out)
