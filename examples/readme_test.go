@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/deferredqueue/deferredqueue/deferred"
 	"github.com/deferredqueue/deferredqueue/deferred/deferredtest"
 	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/spool"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool"
 )
 
@@ -90,6 +92,59 @@ func recordTo(file *os.File) func(context.Context, queue.Record) error {
 		_, err = file.Write(append(line, '\n')) // one call: records come concurrently
 		return err
 	}
+}
+
+// configure says how a queue is run.
+func configure(name string) queue.Config {
+	if strings.HasSuffix(name, "@example.net") || name == "example.net" {
+		return queue.Config{Concurrency: 4, Rate: queue.Rate{N: 100, Per: time.Minute}} // "100/m" for ParseRate
+	}
+	return queue.Config{Weights: map[string]int{"tenant-a": 3}}
+}
+
+// giveUp ends what waits for a domain, and leaves another queue alone for an hour.
+func giveUp(ctx context.Context, sched *queue.Scheduler) error {
+	admin := sched.Admin()
+	old := queue.Filter{Domain: "example.net", MinAge: 48 * time.Hour}
+	if _, err := admin.Bounce(ctx, old, "the domain is gone"); err != nil {
+		return err
+	}
+	until := time.Now().Add(time.Hour)
+	return admin.Suspend(ctx, "example.org", queue.SuspendOptions{Reason: "maintenance", Until: until})
+}
+
+func TestGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		breakDatabase(t, 72*time.Hour)
+		sp := spool.NewMemory()
+		sched, err := queue.NewScheduler(sp, inject, &queue.Options{Configure: configure, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- sched.Run(ctx) }()
+		defer func() {
+			stop()
+			if err := errors.Join(<-done, sp.Close()); err != nil {
+				t.Error(err)
+			}
+		}()
+		for _, rcpt := range []string{"ada@example.net", "bob@example.org"} {
+			env := spool.Envelope{Sender: "app@example.com", Recipients: []spool.Recipient{{Address: rcpt}}}
+			if _, err := sched.Submit(ctx, env, nil, strings.NewReader("Subject: hello\r\n\r\nHello.\r\n")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(49 * time.Hour)
+		if err := giveUp(ctx, sched); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if st := sched.Stats(); st.Outcomes[queue.AdminBounce] != 1 || st.Scheduled != 1 {
+			t.Errorf("%d were bounced, and %d wait, want one of each", st.Outcomes[queue.AdminBounce], st.Scheduled)
+		}
+	})
 }
 
 func TestRecordTo(t *testing.T) {
