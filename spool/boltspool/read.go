@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -282,21 +283,34 @@ func (s *Spool) corruptBody(id spool.ID) func(error) error {
 // Entries that are set aside because of damage are among them.
 func (s *Spool) Queues(ctx context.Context) iter.Seq2[spool.QueueInfo, error] {
 	return func(yield func(spool.QueueInfo, error) bool) {
-		err := ctx.Err()
-		if err == nil {
-			err = s.usable()
-		}
-		if err != nil {
-			yield(spool.QueueInfo{}, err)
-			return
-		}
-		s.mu.Lock()
-		infos := s.mu.index.Infos()
-		s.mu.Unlock()
-		for _, info := range infos {
-			if !yield(info, nil) {
+		for from := uint32(0); ; {
+			infos, next, err := s.infos(ctx, from)
+			if err != nil {
+				yield(spool.QueueInfo{}, err)
 				return
 			}
+			for _, info := range infos {
+				if !yield(info, nil) {
+					return
+				}
+			}
+			if from = next; from == 0 {
+				return
+			}
+			runtime.Gosched() // or the mutex would be ours again before anybody else is awake
 		}
 	}
+}
+
+func (s *Spool) infos(ctx context.Context, from uint32) (infos []spool.QueueInfo, next uint32, err error) {
+	if err = ctx.Err(); err == nil {
+		err = s.usable()
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	infos, next = s.mu.index.Infos(from)
+	return infos, next, nil
 }

@@ -210,18 +210,27 @@ func (x *Index) down(h []uint32, i int) {
 	}
 }
 
-// Infos returns what is counted, for each queue, class and state.
-func (x *Index) Infos() (infos []spool.QueueInfo) {
-	for _, q := range x.queues {
-		for _, g := range q.due {
-			for state := range g.states {
-				if t := &g.states[state]; t.entries > 0 {
-					infos = append(infos, t.info(g, spool.State(state)))
-				}
+// infosPart is how many groups Infos looks at.
+const infosPart = 1024
+
+// Infos returns what is counted, for each queue, class and state of some groups from
+// a position on, and the position to go on from, 0 at the end.
+func (x *Index) Infos(from uint32) (infos []spool.QueueInfo, next uint32) {
+	end := min(from+infosPart, uint32(len(x.groups)))
+	for _, g := range x.groups[min(from, end):end] {
+		if g == nil {
+			continue
+		}
+		for state := range g.states {
+			if t := &g.states[state]; t.entries > 0 {
+				infos = append(infos, t.info(g, spool.State(state)))
 			}
 		}
 	}
-	return infos
+	if end == uint32(len(x.groups)) {
+		return infos, 0
+	}
+	return infos, end
 }
 
 func (t *tally) info(g *group, state spool.State) spool.QueueInfo {
