@@ -230,6 +230,8 @@ func (p *plot) merged() (lines []plotEvent) {
 // draw returns the timeline.
 func (p *plot) draw() string {
 	var b strings.Builder
+	b.WriteString("* attempt  ..> until it is due  h held  x ended  --- the host or an operator  ::: the same while suspended\n" +
+		"due in: from then, with a minus if it was due before; att: failed attempts that count\n\n")
 	fmt.Fprintf(&b, "%11s   %-*s   %-8s %-3s %s\n", "d hh:mm:ss", plotWidth, p.ruler, "due in", "att", "event")
 	for _, e := range p.merged() {
 		line := []rune(strings.Repeat(" ", plotWidth))

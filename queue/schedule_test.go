@@ -163,7 +163,7 @@ func TestScheduleSuspension(t *testing.T) {
 		p.until(60 * time.Minute)
 		restart(true, 40*time.Minute) // what fell due meanwhile is spread
 		p.until(130 * time.Minute)
-		golden(t, "suspension", p.draw())
+		golden(t, "suspension", "A suspension with restarts in it, and restarts without\n\n"+p.draw())
 	})
 }
 
@@ -229,7 +229,7 @@ func TestScheduleClock(t *testing.T) {
 		if due := time.Until(w.only().Due); due != defaultMaxAge {
 			t.Errorf("due in %v, want it to be cut to MaxAge", due)
 		}
-		golden(t, "clock", p.draw())
+		golden(t, "clock", "The wall clock is set while two messages fail; times are those of the monotonic clock\n\n"+p.draw())
 	})
 }
 
@@ -376,6 +376,6 @@ func TestScheduleOperators(t *testing.T) {
 		p.until(150 * time.Minute)
 		operate("Retry", admin.Retry, "after")
 		p.until(10 * time.Hour)
-		golden(t, "operators", p.draw())
+		golden(t, "operators", "RetryAfter, Hold, and what operators do\n\n"+p.draw())
 	})
 }
