@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -26,6 +27,7 @@ type Scheduler struct {
 	clock    clockWatch
 	kept     keeper
 	times    times
+	random   func() float64 // for jitter; called concurrently
 
 	suspending chan struct{} // holds a token while suspensions are changed
 
@@ -70,6 +72,7 @@ func NewScheduler(sp spool.Spool, inject Handler, opts *Options) (*Scheduler, er
 	s := &Scheduler{
 		spool: sp, inject: inject, opts: o, log: o.Logger,
 		pool: newPool(), wake: make(chan struct{}, 1), failed: make(chan error, 1),
+		random: rand.Float64,
 	}
 	s.marks = newMarks(sp)
 	s.times.start()

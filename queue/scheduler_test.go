@@ -32,6 +32,7 @@ type setup struct {
 	sp       *spool.Memory
 	wrap     func(*spool.Memory) spool.Spool
 	record   func(context.Context, Record) error
+	random   func() float64
 }
 
 // start makes and runs a scheduler. It is stopped at the end of the test, and
@@ -58,6 +59,9 @@ func start(t *testing.T, inject Handler, with ...setup) *world {
 	var err error
 	if w.sched, err = NewScheduler(sp, inject, &c.opts); err != nil {
 		t.Fatal(err)
+	}
+	if c.random != nil {
+		w.sched.random = c.random
 	}
 	for pattern, h := range c.handlers {
 		if err := w.sched.Handle(pattern, h); err != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -164,7 +163,7 @@ func (s *Scheduler) reschedule(o *outcome, v verdict, t term, now time.Time) {
 	o.retries = []RetryCause{causeOf(v)}
 	delay := v.after
 	if delay == 0 {
-		delay = t.config.Backoff.jittered(e.Attempts, rand.Float64())
+		delay = t.config.Backoff.jittered(e.Attempts, s.random())
 	}
 	e.Due = now.Add(delay)
 	if !t.end.IsZero() && e.Due.After(t.end) && t.end.After(now) {

@@ -24,6 +24,9 @@ const (
 	nextQueue = "next@example.com"  // to which the callback sends on
 )
 
+// hungSlots is how many handlers of hungQueue hang at once.
+const hungSlots = 32
+
 // A hostConfig tells a host process what to be: a scheduler on boltspool.
 type hostConfig struct {
 	Dir     string
@@ -156,15 +159,19 @@ func (h *queueHost) start(ctx context.Context) (err error) {
 	return nil
 }
 
-func (h *queueHost) configure(string) queue.Config {
-	if h.config.Handler == 0 {
-		// What is due at the start is not spread over a minute, and no deadline ends what is stuck.
-		return queue.Config{Backoff: queue.Backoff{Base: time.Millisecond}, Timeout: -1}
+func (h *queueHost) configure(name string) queue.Config {
+	if h.config.Handler > 0 {
+		return queue.Config{Concurrency: h.config.Slots}
 	}
-	return queue.Config{Concurrency: h.config.Slots}
+	// What is due at the start is not spread over a minute, and no deadline ends what is stuck.
+	c := queue.Config{Backoff: queue.Backoff{Base: time.Millisecond}, Timeout: -1}
+	if name == hungQueue {
+		c.Concurrency = hungSlots
+	}
+	return c
 }
 
-// settle waits until the many have filled what they may.
+// settle waits until the many have filled what they may: the memory of their queue too.
 func (h *queueHost) settle(ctx context.Context) error {
 	for last := int64(-1); ; {
 		select {
@@ -179,8 +186,10 @@ func (h *queueHost) settle(ctx context.Context) error {
 		if st.Err != nil {
 			return st.Err
 		}
-		busy := h.config.Fill == 0 || st.Running > 0
-		if busy && (st.Ready == last || h.config.Handler > 0 && st.Ready > int64(h.config.Slots)) {
+		if h.config.Fill > 0 && st.Running == 0 && st.Ready+st.Scheduled == 0 {
+			return errGone
+		}
+		if (h.config.Fill == 0 || st.Running > 0) && st.Ready <= last {
 			return nil
 		}
 		last = st.Ready
@@ -224,25 +233,6 @@ func waiting(body spool.ID, queueName, class string) *spool.Entry {
 	}
 }
 
-// pass accepts n messages one by one, each when the one before is done, and
-// measures how they get on.
-func (h *queueHost) pass(ctx context.Context, n int) (*passResult, error) {
-	h.mu.Lock()
-	h.result = &passResult{}
-	h.mu.Unlock()
-	for range n {
-		if err := h.accept(ctx, ""); err != nil {
-			return nil, err
-		}
-		if err := h.await(ctx, 1); err != nil {
-			return nil, err
-		}
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.result, nil
-}
-
 // accept takes a message in as a listener does. Its clock starts when it is
 // durable: when the 250 would be written.
 func (h *queueHost) accept(ctx context.Context, class string) error {
@@ -283,27 +273,6 @@ func (h *queueHost) clock(id spool.ID) time.Duration {
 	return now.Sub(since)
 }
 
-// inject is the callback of isolation.
-func (h *queueHost) inject(_ context.Context, m *queue.Message) error {
-	took := h.clock(m.ID)
-	h.mu.Lock()
-	h.result.Accepted.Record(took)
-	h.mu.Unlock()
-	m.Meta["queue"] = nextQueue
-	h.note(m.ID)
-	return nil
-}
-
-// next is the handler to which it sends on.
-func (h *queueHost) next(_ context.Context, m *queue.Message) error {
-	took := h.clock(m.ID)
-	h.mu.Lock()
-	h.result.Rebound.Record(took)
-	h.mu.Unlock()
-	h.ended <- struct{}{}
-	return nil
-}
-
 // await waits for the end of n measured messages.
 func (h *queueHost) await(ctx context.Context, n int) error {
 	for range n {
@@ -317,69 +286,6 @@ func (h *queueHost) await(ctx context.Context, n int) error {
 		}
 	}
 	return nil
-}
-
-// work is the callback of fairness.
-func (h *queueHost) work(ctx context.Context, m *queue.Message) error {
-	select {
-	case <-time.After(h.config.Handler):
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, measured := h.since[m.ID]; measured {
-		delete(h.since, m.ID)
-		h.ended <- struct{}{}
-	} else {
-		h.many++
-	}
-	return nil
-}
-
-// class has some messages of another class come, and waits for them.
-func (h *queueHost) class(ctx context.Context, r classRequest) (*classResult, error) {
-	h.mu.Lock()
-	before := h.many
-	h.mu.Unlock()
-	begin := time.Now()
-	var err error
-	if r.Accept {
-		for range r.Messages {
-			err = errors.Join(err, h.accept(ctx, r.Name))
-		}
-	} else {
-		err = h.fallDue(ctx, r)
-	}
-	if err == nil {
-		err = h.await(ctx, r.Messages)
-	}
-	if err != nil {
-		return nil, err
-	}
-	took := time.Since(begin)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return &classResult{Took: took, Many: h.many - before}, nil
-}
-
-// fallDue puts messages into the spool that are due and that nobody owns.
-func (h *queueHost) fallDue(ctx context.Context, r classRequest) error {
-	body, err := h.sp.Create(ctx, 0)
-	if err != nil {
-		return err
-	}
-	defer body.Abort()
-	if _, err := body.Write([]byte("Subject: test\r\n\r\nhello\r\n")); err != nil {
-		return err
-	}
-	unit := make(spool.Unit, r.Messages)
-	for i := range unit {
-		e := waiting(body.ID(), queue.Deferred, r.Name)
-		h.note(e.ID)
-		unit[i] = spool.Change{Op: spool.Insert, Entry: e, Stage: body}
-	}
-	return errors.Join(h.sp.Apply(ctx, unit)...)
 }
 
 // withHosts starts host processes, and stops them after use.

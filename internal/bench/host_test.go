@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -121,6 +122,11 @@ func TestHostCounts(t *testing.T) {
 	if err != nil || p.Accepted.Count() != 5 || p.Rebound.Count() != 5 || len(h.since) != 0 {
 		t.Errorf("%v: %d and %d messages, %d under way", err, p.Accepted.Count(), p.Rebound.Count(), len(h.since))
 	}
+	h.config.Fill = 2
+	if _, err := h.pass(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "not all of 2 messages are stuck") {
+		t.Errorf("with one stuck instead of two: %v", err)
+	}
+	h.config.Fill = 1
 	var again measure.Histogram
 	again.Merge(&p.Accepted)
 	if p, err = h.pass(t.Context(), 2); err != nil || p.Accepted.Count() != 2 {
@@ -128,5 +134,31 @@ func TestHostCounts(t *testing.T) {
 	}
 	if err := h.close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHostWithoutMany: what was not beside the many is not measured.
+func TestHostWithoutMany(t *testing.T) {
+	_, err := startHost(t.Context(), hostConfig{Dir: t.TempDir(), Fill: 1, Handler: time.Millisecond, Slots: 1})
+	if !errors.Is(err, errGone) {
+		t.Errorf("with one message that is gone at once: %v, want %v", err, errGone)
+	}
+	h, err := startHost(t.Context(), hostConfig{Dir: t.TempDir(), Fill: 20, Handler: 50 * time.Millisecond, Slots: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := h.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := h.class(t.Context(), classRequest{Name: "few", Messages: 2, Accept: true}); err != nil {
+		t.Errorf("beside the many: %v", err)
+	}
+	for err == nil { // with ever fewer
+		_, err = h.class(t.Context(), classRequest{Name: "few", Messages: 2})
+	}
+	if !errors.Is(err, errGone) {
+		t.Errorf("with the last of them gone: %v, want %v", err, errGone)
 	}
 }
