@@ -20,7 +20,6 @@ type modelAttempt struct {
 	by       *process
 	call     string
 	entry    *spool.Entry // as it was received
-	began    time.Time
 	deadline time.Time
 	running  bool
 	ended    time.Time
@@ -146,7 +145,7 @@ func (m *model) verdict() error {
 	return nil
 }
 
-// begin judges that a handler is called. It returns nil in a dead process.
+// begin notes that a handler is called. It returns nil in a dead process.
 func (p *process) begin(ctx context.Context, msg *Message) *modelAttempt {
 	m := p.m
 	m.mu.Lock()
@@ -154,6 +153,22 @@ func (p *process) begin(ctx context.Context, msg *Message) *modelAttempt {
 	if p.dead {
 		return nil
 	}
+	m.count++
+	a := &modelAttempt{by: p, call: fmt.Sprint(m.count), entry: msg.entry.Clone(), running: true}
+	a.deadline, _ = ctx.Deadline()
+	if p.gone { // what it still starts is no longer its own, and can change nothing
+		return a
+	}
+	if !m.mayBegin(p, msg) {
+		return a
+	}
+	m.checkSuspended(p, msg)
+	m.attempts[msg.ID] = a
+	return a
+}
+
+// mayBegin judges that a handler is called. It returns false if there is no message.
+func (m *model) mayBegin(p *process, msg *Message) bool {
 	now := time.Now()
 	e := m.live[msg.ID]
 	if o := m.offers[msg.ID]; e == nil && o != nil && o.by == p && m.fates[keysOf(o.entry)[0]] == isInMemory {
@@ -169,22 +184,17 @@ func (p *process) begin(ctx context.Context, msg *Message) *modelAttempt {
 		}
 	}
 	switch {
+	case e == nil && m.fates[keysOf(msg.entry)[0]] == isRevoked && m.faults:
+		return false // after an ambiguous answer it was handed over all the same
 	case e == nil:
-		if !p.gone {
-			m.t.Errorf("%s runs in %s and is not stored", msg.ID, msg.Queue)
-		}
-		e = msg.entry.Clone()
-	case e.State != spool.Queued, e.Queue != msg.Queue, e.Due.After(now), e.Attempts+1 != msg.Attempt && !p.gone:
+		m.t.Errorf("%s of %v runs in %s, process %d, and is %s", msg.ID, msg.Envelope.Recipients, msg.Queue, p.number, m.fates[keysOf(msg.entry)[0]])
+		return false
+	case e.State != spool.Queued, e.Queue != msg.Queue, e.Due.After(now), e.Attempts+1 != msg.Attempt:
 		m.t.Errorf("%s runs in %s, attempt %d, and is %s in %s after %d, due %v", msg.ID, msg.Queue, msg.Attempt, e.State, e.Queue, e.Attempts, e.Due)
 	case !slices.Equal(addresses(e.Envelope), addresses(msg.Envelope)) || !maps.Equal(e.Meta, msg.Meta) || e.Envelope.Sender != msg.Envelope.Sender:
 		m.t.Errorf("%s is handed in as %v %v, and was received as %v %v", msg.ID, msg.Envelope, msg.Meta, e.Envelope, e.Meta)
 	}
-	m.checkSuspended(p, msg)
-	m.count++
-	a := &modelAttempt{by: p, call: fmt.Sprint(m.count), entry: e.Clone(), began: now, running: true}
-	a.deadline, _ = ctx.Deadline()
-	m.attempts[msg.ID] = a
-	return a
+	return true
 }
 
 // end notes what a handler says.

@@ -206,12 +206,13 @@ func (m *model) applyTo(s *modelSpool, ctx context.Context, u spool.Unit, secret
 		}
 		inner[i] = c
 	}
+	broken := errors.Is(s.Memory.Health(), spool.ErrFailed)
 	var err error
 	if errs := s.Memory.Apply(ctx, inner); errs != nil {
 		err = errs[0]
 	}
 	done := err == nil
-	if errors.Is(err, spool.ErrFailed) && m.armed != 0 { // this is the sync that failed
+	if errors.Is(err, spool.ErrFailed) && !broken && m.armed != 0 { // this is the sync that failed
 		done = m.armed == 2
 		m.armed = 0
 		for _, p := range m.all {
