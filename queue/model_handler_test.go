@@ -156,7 +156,8 @@ func (p *process) begin(ctx context.Context, msg *Message) *modelAttempt {
 	m.count++
 	a := &modelAttempt{by: p, call: fmt.Sprint(m.count), entry: msg.entry.Clone(), running: true}
 	a.deadline, _ = ctx.Deadline()
-	if p.gone { // what it still starts is no longer its own, and can change nothing
+	inMemory := m.live[msg.ID] == nil && m.fates[keysOf(msg.entry)[0]] == isInMemory
+	if p.gone && !inMemory { // what it still starts is no longer its own, and can change nothing
 		return a
 	}
 	if !m.mayBegin(p, msg) {

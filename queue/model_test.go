@@ -381,9 +381,9 @@ func (m *model) finish() {
 	m.settle()
 	m.config.Store(&Config{Concurrency: 8, MaxAttempts: 6, Timeout: time.Hour, MaxAge: 30 * 24 * time.Hour})
 	m.handOver(nil)
-	if m.armed != 0 { // no sync came any more that could fail
-		m.restart(m.procs[0])
-	}
+	m.settle()
+	m.restart(m.procs[0]) // a sync that was to fail, and did not come, does not
+	m.settle()
 	m.resumeAll(m.procs[0])
 	for _, p := range m.procs {
 		p.sched.Reconfigure()

@@ -27,7 +27,7 @@ func TestStartStop(t *testing.T) {
 }
 
 func testStartStop(t *testing.T, shared bool) {
-	rounds := 8
+	rounds := 12
 	if *long {
 		rounds = 200
 	}
