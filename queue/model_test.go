@@ -382,7 +382,12 @@ func (m *model) finish() {
 	m.config.Store(&Config{Concurrency: 8, MaxAttempts: 6, Timeout: time.Hour, MaxAge: 30 * 24 * time.Hour})
 	m.handOver(nil)
 	m.settle()
-	m.restart(m.procs[0]) // a sync that was to fail, and did not come, does not
+	m.mu.Lock()
+	armed := m.armed != 0
+	m.mu.Unlock()
+	if armed { // no sync came any more that could fail
+		m.restart(m.procs[0])
+	}
 	m.settle()
 	m.resumeAll(m.procs[0])
 	for _, p := range m.procs {
