@@ -216,10 +216,7 @@ func (t *Transaction) bindInline(r *inlineResult, e *spool.Entry, m *Message, no
 // is then discarded whenever it does.
 func (t *Transaction) callInline(ctx context.Context, e *spool.Entry) (*Message, error) {
 	s := t.s
-	s.mu.Lock()
-	ready := s.mu.phase == running
-	s.mu.Unlock()
-	if !ready {
+	if !s.works(ctx) {
 		return nil, fmt.Errorf("%w or was not started: Inject needs Scheduler.Run", ErrStopped)
 	}
 	timeout := s.opts.Configure(Deferred).withDefaults(Deferred).Timeout
@@ -266,6 +263,23 @@ func (t *Transaction) callInline(ctx context.Context, e *spool.Entry) (*Message,
 		}
 		return nil, context.Cause(ctx)
 	}
+}
+
+// works reports whether the scheduler runs. It waits for one that is about to.
+func (s *Scheduler) works(ctx context.Context) bool {
+	s.mu.Lock()
+	phase := s.mu.phase
+	s.mu.Unlock()
+	if phase == starting {
+		select {
+		case <-s.begun:
+		case <-ctx.Done():
+		}
+		s.mu.Lock()
+		phase = s.mu.phase
+		s.mu.Unlock()
+	}
+	return phase == running
 }
 
 // A staged is the Writer of a transaction, as a callback sees it that may run on

@@ -30,6 +30,7 @@ type Scheduler struct {
 	random   func() float64 // for jitter; called concurrently
 
 	suspending chan struct{} // holds a token while suspensions are changed
+	begun      chan struct{} // closed once Run works, or has ended before that
 
 	wake   chan struct{} // the state changed in a way that the loop must see
 	failed chan error    // what ended the spool
@@ -81,6 +82,7 @@ func NewScheduler(sp spool.Spool, inject Handler, opts *Options) (*Scheduler, er
 	s.recorder = newRecorder(s.hard, &o, s.pool)
 	s.state.init()
 	s.suspending = make(chan struct{}, 1)
+	s.begun = make(chan struct{})
 	return s, nil
 }
 
@@ -151,6 +153,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	s.mu.Unlock()
 
 	err := s.beginWork(ctx)
+	close(s.begun)
 	s.kept.setOpen(true)
 	s.recorder.open()
 	if err == nil && ctx.Err() == nil {
