@@ -19,7 +19,8 @@ func (l *Log) Renew(keep int64) (bool, error) {
 	}
 	l.mu.Lock()
 	live := l.cur.live
-	spare := len(l.mu.spares) > 0
+	n := len(l.mu.spares)
+	spare := n > 0 && l.mu.spares[n-1].capacity >= segmentHeader+keep // that which is the next to be taken
 	l.mu.Unlock()
 	if live > l.off/2 {
 		return false, nil
