@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/internal/testdisk"
-	"github.com/deferredqueue/deferredqueue/queue"
 	"github.com/deferredqueue/deferredqueue/spool"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool"
 )
@@ -122,14 +121,14 @@ func (f *fullTest) run() {
 	for id := range f.entries {
 		f.gone[id] = false
 	}
-	f.drain(h)
+	f.drain(h, f.gone)
 	f.makeRoom(h)
 	f.bag.load(h, 20)
 	stop()
 	for id := range f.bag.snapshot() {
 		f.gone[id] = f.gone[id] || f.ended[id]
 	}
-	f.drain(h)
+	f.drain(h, f.gone)
 	f.check(h.stop())
 	f.finish()
 	f.replies()
@@ -204,30 +203,6 @@ func (f *fullTest) refusal(h *hostProcess) {
 		f.t.Fatalf("the host ended on a full disk; it said:\n%s", &h.stderr)
 	case <-time.After(hostTimeout):
 		f.t.Fatal("the disk does not become full")
-	}
-}
-
-// drain waits until everything in gone is delivered or bounced, and notices too.
-func (f *fullTest) drain(h *hostProcess) {
-	f.t.Helper()
-	left := 0
-	for _, gone := range f.gone {
-		if !gone {
-			left++
-		}
-	}
-	for left > 0 {
-		ev := h.until("the end of all messages", func(ev hostEvent) bool {
-			return ev.Kind == "notice" || ev.Kind == string(queue.Bounce) || ev.Kind == string(queue.Delivery) && ev.Queue == outQueue
-		})
-		gone, waited := f.gone[ev.ID]
-		f.gone[ev.ID] = ev.Kind != "notice"
-		switch {
-		case ev.Kind == "notice":
-			left++
-		case waited && !gone:
-			left--
-		}
 	}
 }
 

@@ -127,17 +127,12 @@ func (k *killTest) killOpening() {
 // finish gives the host the time that it needs, and nothing may be left.
 func (k *killTest) finish() {
 	k.t.Helper()
-	left := map[spool.ID]bool{}
+	gone := map[spool.ID]bool{}
 	for id := range k.entries {
-		left[id] = true
+		gone[id] = false
 	}
 	h := k.start()
-	for len(left) > 0 {
-		ev := h.until("the end of all messages", func(hostEvent) bool { return true })
-		if ev.Kind == string(queue.Bounce) || ev.Kind == string(queue.Delivery) && ev.Queue == outQueue {
-			delete(left, ev.ID)
-		}
-	}
+	k.drain(h, gone)
 	k.check(h.stop())
 	for id, e := range k.entries {
 		k.t.Errorf("%s is still in queue %s after %d attempts: %s", id, e.Queue, e.Attempts, e.LastError)
@@ -147,6 +142,31 @@ func (k *killTest) finish() {
 	for id := range k.bag.mu.acked {
 		if !k.ended[id] {
 			k.t.Errorf("%s was acknowledged and never seen again", id)
+		}
+	}
+}
+
+// drain waits until everything in gone is delivered or bounced, and the notices
+// about it too.
+func (k *killTest) drain(h *hostProcess, gone map[spool.ID]bool) {
+	k.t.Helper()
+	left := 0
+	for _, done := range gone {
+		if !done {
+			left++
+		}
+	}
+	for left > 0 {
+		ev := h.until("the end of all messages", func(ev hostEvent) bool {
+			return ev.Kind == "notice" || ev.Kind == string(queue.Bounce) || ev.Kind == string(queue.Delivery) && ev.Queue == outQueue
+		})
+		done, waited := gone[ev.ID]
+		gone[ev.ID] = ev.Kind != "notice"
+		switch {
+		case ev.Kind == "notice":
+			left++
+		case waited && !done:
+			left--
 		}
 	}
 }
