@@ -23,7 +23,7 @@ type action struct {
 	// nil: there always is.
 	idle func(e *spool.Entry, now time.Time) bool
 	// change makes of e, which is a clone, what is to be stored, and returns the
-	// record of that.
+	// record of that; one without a type is not written.
 	change func(a *action, e *spool.Entry, now time.Time) (Record, error)
 
 	target      string // Rebind
@@ -245,7 +245,7 @@ func (a *action) conclude(ctx context.Context, changed []changedEntry) {
 func (s *Scheduler) concludeLater(changed []changedEntry) {
 	var back []*spool.Entry
 	for _, c := range changed {
-		if c.entry.State != spool.Final {
+		if c.entry.State != spool.Final && c.record.Type != "" {
 			s.recorder.post(c.record)
 		}
 		back = append(back, c.entry)
@@ -258,7 +258,7 @@ func (s *Scheduler) concludeNow(changed []changedEntry) {
 	var rest []*spool.Entry
 	var removes []spool.Unit
 	for _, c := range changed {
-		taken := s.recorder.write(c.record)
+		taken := c.record.Type == "" || s.recorder.write(c.record)
 		switch {
 		case c.entry.State != spool.Final:
 			rest = append(rest, c.entry)

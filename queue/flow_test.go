@@ -324,13 +324,13 @@ func TestClockWatch(t *testing.T) {
 	var c clockWatch
 	begin := time.Now()
 	c.start(begin)
-	if c.observe(time.Hour, time.Hour) || c.observe(time.Hour+50*time.Second, time.Hour) {
+	if c.observe(time.Hour, time.Hour) != 0 || c.observe(time.Hour+50*time.Second, time.Hour) != 0 {
 		t.Error("clocks that agree to within a minute are taken for a jump")
 	}
-	if !c.observe(25*time.Hour, 2*time.Hour) {
-		t.Error("a jump of 23 hours was not noticed")
+	if drift := c.observe(25*time.Hour, 2*time.Hour); drift != 23*time.Hour {
+		t.Errorf("a jump of 23 hours was seen as one of %v", drift)
 	}
-	if c.observe(26*time.Hour, 3*time.Hour) {
+	if c.observe(26*time.Hour, 3*time.Hour) != 0 {
 		t.Error("one jump was noticed twice")
 	}
 	if !c.paused(begin.Add(2*time.Hour + 59*time.Minute)) {
@@ -339,7 +339,7 @@ func TestClockWatch(t *testing.T) {
 	if c.paused(begin.Add(3 * time.Hour)) {
 		t.Error("expiring is still paused an hour after the jump")
 	}
-	if !c.observe(4*time.Hour, 4*time.Hour) {
-		t.Error("the jump back was not noticed")
+	if drift := c.observe(4*time.Hour, 4*time.Hour); drift != -23*time.Hour {
+		t.Errorf("the jump back was seen as one of %v", drift)
 	}
 }

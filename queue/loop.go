@@ -69,20 +69,6 @@ func (s *Scheduler) nextStep(now time.Time) time.Time {
 	return wake
 }
 
-// lookAtClock notices that the wall clock was set.
-func (s *Scheduler) lookAtClock(now time.Time) {
-	if s.clock.look(now) {
-		s.log.Warn("queue: the wall clock was set; no message expires for an hour", "now", now.Round(0))
-	}
-}
-
-// clockPaused reports whether expiring is paused at now. It looks at the clock
-// itself: the loop may sleep for up to claimInterval after the clock was set.
-func (s *Scheduler) clockPaused(now time.Time) bool {
-	s.lookAtClock(now)
-	return s.clock.paused(now)
-}
-
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b

@@ -221,6 +221,9 @@ func TestScheduleClock(t *testing.T) {
 		later = true
 		p.jump(w, -9*24*time.Hour)
 		p.waiting(w.sp)
+		if due := time.Until(w.only().Due); due != defaultMaxAge {
+			t.Errorf("due in %v after the jump back, want it to be cut to MaxAge", due)
+		}
 		time.Sleep(10 * time.Minute)
 		if _, err := w.sched.Admin().Retry(t.Context(), Filter{All: true}, "the clock is right again"); err != nil {
 			t.Fatal(err)
