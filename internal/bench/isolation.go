@@ -30,7 +30,7 @@ const (
 // An isolationFlags is what isolation was asked for.
 type isolationFlags struct {
 	entries, messages, slice, rounds int
-	quick, check                     bool
+	quick, check, awake              bool
 	dir, json, svg                   string
 }
 
@@ -43,6 +43,7 @@ func parseIsolation(args []string, stderr io.Writer) (*isolationFlags, error) {
 	fs.IntVar(&f.rounds, "rounds", 7, "how often everything is measured")
 	fs.BoolVar(&f.quick, "quick", false, "3 rounds of 500 messages, where flags do not say otherwise")
 	fs.BoolVar(&f.check, "check", false, "exit 1 below target")
+	fs.BoolVar(&f.awake, "awake", true, "keep the processors from sleeping, as far as the system allows")
 	fs.StringVar(&f.dir, "dir", os.TempDir(), "where the spools are; deleted at the end")
 	fs.StringVar(&f.json, "json", "", "write the results to this file")
 	fs.StringVar(&f.svg, "svg", "", "write a plot to this file")
@@ -134,6 +135,13 @@ func (f *isolationFlags) run(ctx context.Context, r *runner) ([]*isolationRow, e
 			return nil, err
 		}
 	}
+	if f.awake {
+		stop, err := keepAwake()
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
+	}
 	err := withHosts(ctx, configs, func(hosts []*child) error {
 		for i := range hosts { // once before it counts
 			if err := hosts[i].call(hostRequest{Pass: f.slice}, nil); err != nil {
@@ -224,7 +232,8 @@ func (rep *report) writeIsolation(w io.Writer, f *isolationFlags) error {
 	rep.heading(w)
 	res := rep.Isolation
 	fmt.Fprintf(w, "%d messages are stuck in one queue, all its slots taken; messages pass two others one by one, %d in each round; boltspool\n"+
-		"accepted: from the 250 to the callback; rebound: from the callback's return to the next handler, with a commit between them\n\n", res.Entries, f.messages)
+		"processors are kept awake: %v\n"+
+		"accepted: from the 250 to the callback; rebound: from the callback's return to the next handler, with a commit between them\n\n", res.Entries, f.messages, f.awake)
 	t := &table{}
 	t.add("way", "p50 alone", "beside", "ratio", "p99 alone", "beside", "ratio", "max alone", "beside")
 	for i := 0; i+1 < len(res.Rows); i += 2 {
