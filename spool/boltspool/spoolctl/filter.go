@@ -12,6 +12,10 @@ import (
 	"github.com/deferredqueue/deferredqueue/spool/boltspool"
 )
 
+// suspensions is where a scheduler keeps which queues are suspended: package queue
+// has the name. These entries are no messages, and only -queue shows them.
+const suspensions = "suspensions.deferredqueue.internal"
+
 // A filter selects entries.
 type filter struct {
 	queue, class, sender, recipient string
@@ -37,7 +41,8 @@ func (f *filter) define(fs *flag.FlagSet) {
 func (f *filter) empty() bool { return *f == filter{} }
 
 func (f *filter) match(e *spool.Entry, now time.Time) bool {
-	return (f.class == "" || e.Class == f.class) &&
+	return (e.Queue != suspensions || f.queue == suspensions) &&
+		(f.class == "" || e.Class == f.class) &&
 		(!f.state.set || e.State == f.state.State) &&
 		matchAddress(f.sender, e.Envelope.Sender) &&
 		f.matchRecipient(e) &&

@@ -29,7 +29,10 @@ received, failed attempts, size of the content, sender, first recipient and how
 many more, and the last error. With -json it is all that the spool knows of a
 message, as in show. What is damaged is named on standard error.
 
-Pages: -limit 100, and then the same with -after and the last ID of the page.`,
+Pages: -limit 100, and then the same with -after and the last ID of the page.
+
+Which queues are suspended is no message: -queue `+suspensions+`
+lists it.`,
 		setup: func(a *app, fs *flag.FlagSet) func(args []string) error {
 			var f filter
 			f.define(fs)
@@ -113,6 +116,9 @@ func (a *app) queues(s *boltspool.Spool) error {
 	for info, err := range s.Queues(a.ctx) {
 		if err != nil {
 			return err
+		}
+		if info.Queue == suspensions {
+			continue
 		}
 		infos = append(infos, info)
 	}
