@@ -124,7 +124,7 @@ func newSpool(dir string, o Options) *Spool {
 		dir: dir, bigDir: filepath.Join(dir, "big"), opts: o, logger: o.Logger, fs: o.fs,
 		changed: make(chan struct{}, 1),
 	}
-	s.inbox.wake = make(chan struct{}, 1)
+	s.inbox.wake, s.inbox.bodies = make(chan struct{}, 1), max(o.StageMemory, 0)
 	s.stage.max = o.StageMemory
 	s.bigDirs.durable = make(map[string]bool)
 	s.mu.index = index.New()

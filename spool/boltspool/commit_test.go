@@ -2,6 +2,7 @@ package boltspool
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +81,28 @@ func TestTakeLimits(t *testing.T) {
 				t.Errorf("%d requests are left, want %d", left, 10-test.want)
 			}
 		})
+	}
+}
+
+// TestWaitingLimits: bodies that are in memory anyway are no reason to refuse more.
+func TestWaitingLimits(t *testing.T) {
+	in := &newSpool("", Options{StageMemory: 10 << 20}).inbox
+	fill := func(fresh bool) (bytes int64) {
+		for {
+			r := &request{fresh: fresh, bytes: 1 << 20}
+			if _, err := in.add(r); err != nil {
+				if !errors.Is(err, spool.ErrBusy) {
+					t.Errorf("got %v, want ErrBusy", err)
+				}
+				return in.mu.bytes
+			}
+		}
+	}
+	if got, want := fill(true), int64(maxWaitingBytes+10<<20); got != want {
+		t.Errorf("%d bytes of new mail wait, want %d", got, want)
+	}
+	if got, want := fill(false), int64(4*(maxWaitingBytes+10<<20)); got != want {
+		t.Errorf("%d bytes wait, want %d", got, want)
 	}
 }
 

@@ -16,8 +16,8 @@ const (
 	maxLinger       = 2 * time.Millisecond
 
 	// Beyond these new mail is ErrBusy, and beyond four times as much everything.
-	maxWaiting      = 4096 // requests
-	maxWaitingBytes = 64 << 20
+	maxWaiting      = 4096     // requests
+	maxWaitingBytes = 64 << 20 // beside the bodies, which StageMemory bounds
 )
 
 // A request is one Apply that waits for the committer.
@@ -110,7 +110,8 @@ type inbox struct {
 		closed  bool
 		wanted  int // how many pending requests the committer waits for
 	}
-	wake chan struct{} // holds one hint that as many are there as are wanted
+	bodies int64         // how many bytes of bodies may be in memory
+	wake   chan struct{} // holds one hint that as many are there as are wanted
 }
 
 func (in *inbox) hint() {
@@ -155,7 +156,7 @@ func (in *inbox) add(r *request) (enough bool, err error) {
 	if !r.fresh {
 		n, bytes = n/4, bytes/4
 	}
-	if n >= maxWaiting || bytes >= maxWaitingBytes {
+	if n >= maxWaiting || bytes >= maxWaitingBytes+in.bodies {
 		return false, fmt.Errorf("boltspool: %d requests of %d bytes are waiting: %w", len(in.mu.pending), in.mu.bytes, spool.ErrBusy)
 	}
 	in.mu.pending = append(in.mu.pending, r)

@@ -31,7 +31,7 @@ message, as in show. What is damaged is named on standard error.
 
 Pages: -limit 100, and then the same with -after and the last ID of the page.
 
-Which queues are suspended is no message: -queue `+suspensions+`
+Which queues are suspended is no message: -queue ` + suspensions + `
 lists it.`,
 		setup: func(a *app, fs *flag.FlagSet) func(args []string) error {
 			var f filter
