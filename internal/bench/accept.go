@@ -43,7 +43,7 @@ func parseAccept(args []string, stderr io.Writer) (*acceptFlags, error) {
 	fs.BoolVar(&f.source, "smtp-source", false, "let smtp-source send the same (plain only), and print what it measures beside")
 	fs.BoolVar(&f.pipelining, "pipelining", true, "send MAIL, RCPT and DATA in one write (RFC 2920), as Postfix does")
 	fs.BoolVar(&f.reception, "reception", false, "only what reception costs: this library over a spool that drops bodies, against stock")
-	fs.BoolVar(&f.check, "check", false, "with -reception: exit 1 below target")
+	fs.BoolVar(&f.check, "check", false, "exit 1 below target, and when a target was not measured")
 	fs.StringVar(&f.dir, "dir", os.TempDir(), "where the servers store; deleted at the end")
 	fs.StringVar(&f.profiles, "profiles", "", "write CPU profiles of our own servers to this directory, one per measurement; go tool pprof reads them")
 	fs.StringVar(&f.json, "json", "", "write the results to this file")
@@ -52,9 +52,6 @@ func parseAccept(args []string, stderr io.Writer) (*acceptFlags, error) {
 		return nil, err
 	}
 	set := given(fs)
-	if f.check && !f.reception {
-		return nil, errors.New("bench: -check needs -reception: accept has no other targets yet")
-	}
 	if f.rounds < 1 || f.messages < 0 || f.duration <= 0 {
 		return nil, errors.New("bench: -rounds and -duration must be positive, -messages not negative")
 	}
@@ -156,10 +153,14 @@ func runAccept(ctx context.Context, args []string, std streams) (err error) {
 		rep.Absent[t.Subject+", "+t.Mode] = "bench: it is measured without TLS and BDAT only"
 	}
 	rep.Results = results(samples)
-	if err := rep.writeAccept(std.out); err != nil {
+	rep.Targets = rep.acceptTargets(samples)
+	if err := errors.Join(rep.writeAccept(std.out), rep.writeJSON(f.json), writeAcceptSVG(f.svg, rep.Results)); err != nil {
 		return err
 	}
-	return errors.Join(rep.writeJSON(f.json), writeAcceptSVG(f.svg, rep.Results))
+	if f.check {
+		return checkTargets(rep.Targets)
+	}
+	return nil
 }
 
 // writeAccept writes one table per cell.
@@ -178,7 +179,7 @@ func (rep *report) writeAccept(w io.Writer) error {
 		rest = rest[n:]
 	}
 	rep.footer(w)
-	return nil
+	return writeTargets(w, rep.Targets)
 }
 
 func acceptTable(rows []*result) *table {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -205,5 +206,37 @@ func TestSlowest(t *testing.T) {
 	want := []point{{0, 2000}, {2, 3e6}, {3, 3e6}, {4, 3e6}, {5, 3e6}, {timelineSteps - 1, 3600e6}}
 	if !slices.Equal(points, want) {
 		t.Errorf("got %v, want %v", points, want)
+	}
+}
+
+func TestAcceptTargets(t *testing.T) {
+	at := func(size, recipients int) cell { return cell{modePlain, size, acceptSessions, recipients} }
+	measured := func(subject string, c cell, us float64, messages int) *sample {
+		s := sampleOf(subject, c, 0, us)
+		s.messages = messages
+		s.used.CPU = time.Duration(us*float64(messages)) * time.Microsecond
+		return s
+	}
+	samples := []*sample{
+		measured(subjectStock, at(4<<10, 1), 50, 1000), measured(subjectBoltspool, at(4<<10, 1), 50, 950),
+		measured(subjectStock, at(100<<10, 1), 1000, 100), measured(subjectBoltspool, at(100<<10, 1), 200, 190),
+		measured(subjectStock, at(100<<10, 50), 1100, 100), measured(subjectBoltspool, at(100<<10, 50), 480, 100),
+	}
+	rep := &report{Absent: map[string]string{"postfix": "not installed"}}
+	got := map[string]string{}
+	for _, target := range rep.acceptTargets(samples) {
+		got[target.Name] = target.measured() + " " + target.verdict() + target.Note
+	}
+	want := map[string]string{
+		"messages a second, 4KB, 50 sessions, boltspool / stock":             "0.95 met",
+		"messages a second, 4KB, 50 sessions, boltspool / postfix":           "- NOT MEASUREDnot installed",
+		"messages a second, 100KB, 50 sessions, boltspool / stock":           "1.90 MISSED: 5% below",
+		"messages a second, 100KB, 50 sessions, boltspool / postfix":         "- NOT MEASUREDnot installed",
+		"messages a second, 1MB, 50 sessions, boltspool / stock":             "- NOT MEASUREDthis run leaves it out",
+		"messages a second, 1MB, 50 sessions, boltspool / postfix":           "- NOT MEASUREDnot installed",
+		"CPU, 100KB, 50 recipients less what RCPTs cost stock / 1 recipient": "1.90 met",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
 	}
 }

@@ -216,7 +216,7 @@ func TestArguments(t *testing.T) {
 		{"accept -sessions 0", 2, "no number from 1 on"},
 		{"accept 4KB", 2, "no flag"},
 		{"accept -rounds 0", 1, "must be positive"},
-		{"accept -check", 1, "-reception"},
+		{"accept -check -subjects stock -sizes 1KB -sessions 1 -recipients 1 -rounds 1 -messages 1", 1, "not measured"},
 		{"accept -reception -dir /does/not/exist", 1, "/does/not/exist"},
 		{"spool -help", 0, "-entries"},
 		{"spool -subjects boltspool,oak", 2, "none of"},
