@@ -101,14 +101,15 @@ func (a *Admin) Release(ctx context.Context, f Filter, reason string) (Result, e
 		change: (*action).release})
 }
 
-// Bounce ends messages as undeliverable. It selects Queued and Held messages. Each is
+// Bounce ends messages as undeliverable, and has their senders told if
+// [Options.Notices] says so. It selects Queued and Held messages. Each is
 // recorded as an AdminBounce with the reason. The end of a message is stored first,
 // then recorded, and then the message is removed; Bounce waits for all of that while
 // Run is running, but not longer than ctx, and what is left is done without it. For
 // the rest see [Admin.Retry].
 func (a *Admin) Bounce(ctx context.Context, f Filter, reason string) (Result, error) {
 	return a.act(ctx, action{name: "Bounce", filter: f, reason: reason, states: []spool.State{spool.Queued, spool.Held},
-		change: (*action).bounce})
+		tells: true, change: (*action).bounce})
 }
 
 // Drop is [Admin.Bounce], but for that the sender is not to be told.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/deferredqueue/deferredqueue/queue/dsn"
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
@@ -26,6 +27,8 @@ type action struct {
 	// record of that; one without a type is not written.
 	change func(a *action, e *spool.Entry, now time.Time) (Record, error)
 
+	tells bool // senders, with notices
+
 	target      string // Rebind
 	unprocessed bool
 
@@ -36,8 +39,9 @@ type action struct {
 
 // A changedEntry is a message that is stored as it is now, and still owned here.
 type changedEntry struct {
-	entry  *spool.Entry
-	record Record
+	entry    *spool.Entry
+	record   Record
+	received []*spool.Entry // the notice of it
 }
 
 // act carries out an action. It counts as a task of the Scheduler, so that a stop
@@ -201,8 +205,14 @@ func (a *action) store(ctx context.Context, owned []*spool.Entry) []changedEntry
 			back = append(back, e)
 			continue
 		}
-		units = append(units, spool.Unit{{Op: spool.Update, Entry: next, Keep: true}})
-		changes = append(changes, changedEntry{next, r})
+		o := outcome{unit: spool.Unit{{Op: spool.Update, Entry: next, Keep: true}}}
+		if a.tells {
+			o.tell(dsn.Failed, next, r.Response, r.Response.Enhanced, time.Time{})
+			a.s.addNotices(e, &o, now)
+			defer o.discard()
+		}
+		units = append(units, o.unit)
+		changes = append(changes, changedEntry{next, r, o.received})
 		was = append(was, e)
 	}
 	changed := changes[:0]
@@ -248,6 +258,9 @@ func (s *Scheduler) concludeLater(changed []changedEntry) {
 		if c.entry.State != spool.Final && c.record.Type != "" {
 			s.recorder.post(c.record)
 		}
+		for _, e := range c.received {
+			s.recorder.post(s.reception(e))
+		}
 		back = append(back, c.entry)
 	}
 	s.release(back)
@@ -259,6 +272,10 @@ func (s *Scheduler) concludeNow(changed []changedEntry) {
 	var removes []spool.Unit
 	for _, c := range changed {
 		taken := c.record.Type == "" || s.recorder.write(c.record)
+		for _, e := range c.received {
+			s.recorder.write(s.reception(e))
+			s.due(e)
+		}
 		switch {
 		case c.entry.State != spool.Final:
 			rest = append(rest, c.entry)
@@ -274,7 +291,7 @@ func (s *Scheduler) concludeNow(changed []changedEntry) {
 	}
 }
 
-// applyAll makes units of one entry each durable, as apply does, and returns an
+// applyAll makes units, each about one entry, durable, as apply does, and returns an
 // error for each. What passes by itself is waited for as long as ctx stands; what
 // may have been stored is asked after until that is known.
 func (s *Scheduler) applyAll(ctx context.Context, units []spool.Unit) []error {

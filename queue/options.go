@@ -53,6 +53,11 @@ type Options struct {
 	// Defaults to the defaults of Config for every queue.
 	Configure func(queue string) Config
 
+	// Notices has senders told of messages that fail or are delayed, by delivery status
+	// notifications.
+	// Defaults to none: nobody is told.
+	Notices *NoticeOptions
+
 	// NodeID is the nodeid of records: what tells the records of several hosts apart.
 	// Defaults to a UUID derived from the name of the host.
 	NodeID string
@@ -166,6 +171,11 @@ func (o *Options) withDefaults() (Options, error) {
 	if opts.RecordBuffer < 0 || opts.MemoryLimit < 0 || opts.StopTimeout < 0 {
 		return opts, errors.New("queue: Options: RecordBuffer, MemoryLimit and StopTimeout must not be negative")
 	}
+	notices, err := opts.Notices.withDefaults()
+	if err != nil {
+		return opts, err
+	}
+	opts.Notices = notices
 	opts.RecordBuffer = orDefault(opts.RecordBuffer, 16384)
 	opts.MemoryLimit = orDefault(opts.MemoryLimit, 64<<20)
 	opts.StopTimeout = orDefault(opts.StopTimeout, 10*time.Second)

@@ -38,7 +38,7 @@ func (s *Scheduler) succeed(m *Message) (outcome, error) {
 		}
 		c.Keep = true
 		o.unit = append(o.unit, c)
-		o.records = append(o.records, s.reception(c.Entry))
+		o.received = append(o.received, c.Entry)
 	}
 	return o, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/deferredqueue/deferredqueue/queue/dsn"
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
@@ -21,6 +22,10 @@ type outcome struct {
 	records []Record
 	retries []RetryCause // one for each of its messages that is tried again
 	entry   *spool.Entry // as it will be stored; nil if it is removed
+
+	received []*spool.Entry // that come in with it: what was emitted, and notices
+	told     []told         // of which notices are to be made
+	staged   []spool.Writer // the contents of notices
 }
 
 // settle carries out the verdict err of an attempt. It returns the entry if it
@@ -55,6 +60,8 @@ func (s *Scheduler) settle(j *job, err error) *spool.Entry {
 	s.mu.Unlock()
 	now := time.Now()
 	o := s.verdict(j.entry.Clone(), v, s.termOf(j, now), now)
+	s.addNotices(j.entry, &o, now)
+	defer o.discard()
 	final := o.entry.State == spool.Final
 	o.unit[0].Keep = overdue || final
 	switch err := s.carryOut(o); {
@@ -124,6 +131,7 @@ func (s *Scheduler) verdict(e *spool.Entry, v verdict, t term, now time.Time) ou
 	case reject:
 		e.Attempts++
 		s.final(&o, s.record(Bounce, e, now, v.response))
+		o.tell(dsn.Failed, e, v.response, v.response.Enhanced, time.Time{})
 	case drop:
 		s.final(&o, s.record(AdminBounce, e, now, v.response))
 	default:
@@ -157,7 +165,9 @@ func (s *Scheduler) reschedule(o *outcome, v verdict, t term, now time.Time) {
 	e := o.entry
 	if t.over {
 		reason := fmt.Sprintf("expired after %d attempts in %v; last: %s", e.Attempts, now.Sub(e.Received).Round(time.Second), v.response.Content)
-		s.final(o, s.record(Expiration, e, now, Response{Code: 551, Enhanced: [3]int{5, 4, 7}, Content: reason}))
+		expired := Response{Code: 551, Enhanced: [3]int{5, 4, 7}, Content: reason}
+		s.final(o, s.record(Expiration, e, now, expired))
+		o.tell(dsn.Failed, e, v.response, expired.Enhanced, time.Time{})
 		return
 	}
 	o.retries = []RetryCause{causeOf(v)}
@@ -170,6 +180,7 @@ func (s *Scheduler) reschedule(o *outcome, v verdict, t term, now time.Time) {
 		e.Due = t.end // the last attempt falls at the end of life
 	}
 	e.Due = cutDue(e.Due, now, t.config)
+	s.delayed(o, v.response, t, now)
 }
 
 // endOfLife is when a message of a queue expires; zero: never.
@@ -228,6 +239,9 @@ func (s *Scheduler) store(o outcome) error {
 	}
 	s.times.retry(o.retries)
 	s.recordAll(o.records)
+	for _, e := range o.received {
+		s.recorder.write(s.reception(e))
+	}
 	for _, c := range o.unit {
 		if c.Op != spool.Remove && !c.Keep {
 			s.due(c.Entry)

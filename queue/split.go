@@ -35,6 +35,8 @@ func (s *Scheduler) settleSplit(j *job, v verdict) (whole verdict, done bool) {
 		return groups[0].verdict, false
 	}
 	o := s.divide(j, groups, passed, now)
+	s.addNotices(j.entry, &o, now)
+	defer o.discard()
 	if err := s.store(o); err != nil { // as a reason to try all of it again, unless nothing can be done here
 		return classify(&causeError{RetrySpool, err}), s.lost(err)
 	}
@@ -163,6 +165,8 @@ func (s *Scheduler) divide(j *job, groups []group, passed outcome, now time.Time
 		}
 		all.records = append(all.records, o.records...)
 		all.retries = append(all.retries, o.retries...)
+		all.received = append(all.received, o.received...)
+		all.told = append(all.told, o.told...)
 	}
 	return all
 }

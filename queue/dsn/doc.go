@@ -1,0 +1,22 @@
+// Package dsn writes delivery status notifications: what a sender is told about a
+// message that failed, is delayed, or was passed on (RFC 3461, 3464, 6522, and RFC
+// 6533 for internationalized mail).
+//
+// A Scheduler with queue.Options.Notices sends them by itself. A host that sends
+// its own fills in a [Report], writes it with [Report.Write] and hands it to its
+// queue with the envelope that [Report.NoticeEnvelope] returns.
+//
+// # What senders asked for
+//
+// [Wanted] reads the NOTIFY parameter of a recipient: without one, failures and
+// delays are reported, successes are not. A message with the null reverse-path is
+// never answered. RET decides whether a failure returns the content or the header
+// alone; all other notices have the header.
+//
+// # Form
+//
+// Whatever an envelope, a reply of another host or the header of the message
+// contains, a notice is well-formed: lines of at most 998 octets that end with
+// CRLF, ASCII unless the sender's own address needs SMTPUTF8, and no field that
+// another one has smuggled in.
+package dsn
