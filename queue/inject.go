@@ -147,6 +147,11 @@ func (t *Transaction) injectOne(ctx context.Context, e *spool.Entry) (r inlineRe
 	default:
 		r.err = v.refusal()
 	}
+	for i := range r.records { // nothing is in the spool yet
+		if rec := &r.records[i]; rec.ID == e.ID {
+			rec.Headers = t.s.recordHeaders(e, t.writer.Open)
+		}
+	}
 	return r
 }
 
@@ -207,7 +212,9 @@ func (t *Transaction) bindInline(r *inlineResult, e *spool.Entry, m *Message, no
 		}
 		c.Keep = true
 		r.changes = append(r.changes, c)
-		r.records = append(r.records, t.s.reception(c.Entry))
+		rec := t.s.reception(c.Entry)
+		rec.Headers = t.s.recordHeaders(c.Entry, c.Stage.Open)
+		r.records = append(r.records, rec)
 	}
 }
 

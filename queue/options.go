@@ -46,6 +46,13 @@ type Options struct {
 	// Defaults to 16,384.
 	RecordBuffer int
 
+	// RecordHeaders are the names of header fields that records carry in
+	// [Record.Headers], in whatever case; one that ends in * stands for all names that
+	// begin so. Of several fields of one name it is the first. They are read from the
+	// message for each record, which costs an access to the spool.
+	// Defaults to none.
+	RecordHeaders []string
+
 	// Configure says how the queue of that name is run; zero fields take the
 	// defaults. It is called when a queue is first used, again when it was idle
 	// meanwhile, and by [Scheduler.Reconfigure]; concurrently, and it must not

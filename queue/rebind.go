@@ -10,8 +10,8 @@ import (
 
 // succeed is the outcome of a handler's nil: the message moves on with all its
 // changes, or an error says why it cannot, which is a transient failure.
-func (s *Scheduler) succeed(m *Message) (outcome, error) {
-	now := time.Now()
+func (s *Scheduler) succeed(j *job) (outcome, error) {
+	m, now := j.message, time.Now()
 	var o outcome
 	if err := m.refused(); err != nil {
 		return o, err
@@ -20,7 +20,8 @@ func (s *Scheduler) succeed(m *Message) (outcome, error) {
 	if err != nil {
 		return o, err
 	}
-	delivery := s.record(Delivery, m.entry, now, Response{Code: 250, Enhanced: [3]int{2, 0, 0}, Content: "OK"})
+	delivery := newRecord(Delivery, m.entry, now, Response{Code: 250, Enhanced: [3]int{2, 0, 0}, Content: "OK"}, s.opts.NodeID)
+	delivery.Headers = s.recordHeaders(m.entry, s.opener(s.hard, j))
 	if next == nil {
 		o.unit = spool.Unit{{Op: spool.Remove, Entry: m.entry}}
 	} else {

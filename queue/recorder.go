@@ -53,6 +53,7 @@ type pending struct {
 	record    *Record
 	received  *spool.Entry // instead of record
 	size      int64        // of received
+	headers   map[string]string
 	taken     chan<- bool  // nil: nobody waits
 	rejection bool         // counted among rejections
 }
@@ -92,8 +93,8 @@ func (r *recorder) post(rec Record) { r.enqueue(r.lane(&rec), pending{record: &r
 
 // postReception is post for the Reception record of e, which came into the
 // deferred queue and does not change any more but for its Rev and Size.
-func (r *recorder) postReception(e *spool.Entry) {
-	r.enqueue(&r.lanes[laneOf(e.ID)], pending{received: e, size: e.Size})
+func (r *recorder) postReception(e *spool.Entry, headers map[string]string) {
+	r.enqueue(&r.lanes[laneOf(e.ID)], pending{received: e, size: e.Size, headers: headers})
 }
 
 func (r *recorder) enqueue(l *lane, p pending) {
@@ -152,6 +153,7 @@ func (r *recorder) drain(l *lane) {
 		l.mu.Unlock()
 		if p.received != nil {
 			p.record = new(receptionRecord(p.received, Deferred, p.size, r.nodeID))
+			p.record.Headers = p.headers
 		}
 		ok := r.deliver(*p.record)
 		if p.rejection {

@@ -39,7 +39,7 @@ func (s *Scheduler) settle(j *job, err error) *spool.Entry {
 		}
 	}
 	if v.kind == success {
-		o, failure := s.succeed(j.message)
+		o, failure := s.succeed(j)
 		if failure == nil {
 			if err := s.carryOutFor(j, o); err == nil {
 				s.handOver(o.kept(), nil)
@@ -215,9 +215,11 @@ func (s *Scheduler) final(o *outcome, r Record) {
 	e.Outcome = out
 }
 
-// record is newRecord with what a Scheduler knows.
+// record is newRecord with what a Scheduler knows. e is in the spool.
 func (s *Scheduler) record(t RecordType, e *spool.Entry, now time.Time, resp Response) Record {
-	return newRecord(t, e, now, resp, s.opts.NodeID)
+	r := newRecord(t, e, now, resp, s.opts.NodeID)
+	r.Headers = s.recordHeaders(e, func() (spool.Body, error) { return s.spool.Open(s.hard, e.Body) })
+	return r
 }
 
 // carryOut stores an outcome, records it, and removes what is final. The error

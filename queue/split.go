@@ -90,7 +90,7 @@ func (s *Scheduler) pass(j *job, groups []group) (passed outcome, regrouped []gr
 	}
 	err := j.message.narrow(groups[at].rcpts)
 	if err == nil {
-		passed, err = s.succeed(j.message)
+		passed, err = s.succeed(j)
 	}
 	if err == nil {
 		return passed, groups

@@ -177,7 +177,7 @@ func (t *Transaction) HandOver() {
 	t.stored = nil
 	if t.received {
 		for _, e := range entries {
-			t.s.recorder.postReception(e)
+			t.s.recorder.postReception(e, t.s.recordHeaders(e, t.Open))
 		}
 	}
 	for _, r := range t.after {
@@ -240,7 +240,9 @@ func (t *Transaction) Abort() {
 
 // reception is the record of a message that was just accepted.
 func (s *Scheduler) reception(e *spool.Entry) Record {
-	return receptionRecord(e, e.Queue, e.Size, s.opts.NodeID)
+	r := receptionRecord(e, e.Queue, e.Size, s.opts.NodeID)
+	r.Headers = s.recordHeaders(e, func() (spool.Body, error) { return s.spool.Open(s.hard, e.Body) })
+	return r
 }
 
 // receptionRecord is the record of the reception of e into a queue. Of e it reads
