@@ -11,4 +11,7 @@ require (
 	golang.org/x/time v0.15.0
 )
 
-require github.com/pires/go-proxyproto v0.15.0
+require (
+	github.com/klauspost/compress v1.20.4
+	github.com/pires/go-proxyproto v0.15.0
+)

@@ -1,0 +1,98 @@
+package recordlog_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/queue/recordlog"
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+// A host gives its Scheduler the log, and closes it when that has ended.
+func Example() {
+	dir, err := os.MkdirTemp("", "records")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	records, err := recordlog.Open(dir, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
+	defer stop()
+	inject := func(context.Context, *queue.Message) error { return queue.Reject(550, "5.7.1 not today") }
+	sched, err := queue.NewScheduler(spool.NewMemory(), inject, &queue.Options{
+		Record: func(ctx context.Context, r queue.Record) error {
+			if r.Type == queue.Bounce {
+				defer stop() // that is all
+			}
+			return records.Record(ctx, r)
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	env := spool.Envelope{Sender: "ada@example.org", Recipients: []spool.Recipient{{Address: "bob@example.com"}}}
+	if _, err := sched.Submit(ctx, env, nil, strings.NewReader("Subject: hi\r\n\r\nHi.\r\n")); err != nil {
+		log.Fatal(err)
+	}
+	if err := sched.Run(ctx); err != nil {
+		log.Fatal(err)
+	}
+	if err := records.Close(); err != nil {
+		log.Fatal(err)
+	}
+	for it, err := range recordlog.Read(dir, nil) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(it.Record.Type, it.Record.Response.Code, it.Record.Recipients)
+	}
+	// Output:
+	// Reception 250 [bob@example.com]
+	// Bounce 550 [bob@example.com]
+}
+
+// A program that acts on bounces keeps its cursor, and goes on where it stood.
+func ExampleFollow() {
+	dir, err := os.MkdirTemp("", "records")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	records, err := recordlog.Open(dir, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer records.Close()
+	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
+	defer stop()
+	for i := range 3 {
+		r := queue.Record{Type: queue.Bounce, ID: spool.ID{byte(i)}, Sender: fmt.Sprintf("%d@example.org", i)}
+		if err := records.Record(ctx, r); err != nil {
+			log.Fatal(err)
+		}
+	}
+	cursor := recordlog.Cursor{}
+	q := &recordlog.Query{After: cursor, Types: []queue.RecordType{queue.Bounce}}
+	for it, err := range recordlog.Follow(ctx, dir, q) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("bounced:", it.Record.Sender)
+		cursor.Advance(it.Mark) // and store it
+		if it.Record.Sender == "2@example.org" {
+			break
+		}
+	}
+	// Output:
+	// bounced: 0@example.org
+	// bounced: 1@example.org
+	// bounced: 2@example.org
+}

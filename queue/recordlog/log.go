@@ -1,0 +1,237 @@
+package recordlog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/queue"
+)
+
+// maxPending is how many bytes of records that were taken may wait to be on disk.
+const maxPending = 8 << 20
+
+// ErrClosed is what Record answers after Close.
+var ErrClosed = errors.New("recordlog: the log is closed")
+
+// A Log writes records. Its methods are safe for concurrent use.
+type Log struct {
+	dir  string
+	opts Options
+	fs   fileSystem
+
+	wake chan struct{} // something is to be written at once
+	done chan struct{} // the writer has ended
+
+	mu struct {
+		sync.Mutex
+		batch  *batch
+		err    error // of the last attempt to write
+		closed bool
+	}
+
+	streams map[string]*stream // by suffix; the writer's
+}
+
+// A batch is the records that are written next.
+type batch struct {
+	lines  []line
+	bytes  int
+	urgent bool // somebody waits
+	rotate bool // and wants all segments finished
+	done   chan struct{}
+	err    error
+}
+
+// A line is one record for one stream.
+type line struct {
+	suffix string
+	text   []byte
+	waits  bool // its caller is told whether it was written
+}
+
+func newBatch() *batch { return &batch{done: make(chan struct{})} }
+
+// Open returns a Log that writes into a directory, which is made if need be. What
+// processes that are gone have left there is finished. nil opts are the defaults.
+func Open(dir string, opts *Options) (*Log, error) {
+	o, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return open(dir, o, osFiles{})
+}
+
+func open(dir string, opts Options, fs fileSystem) (*Log, error) {
+	if dir == "" {
+		return nil, errors.New("recordlog: Open: the name of the directory is empty")
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("recordlog: Open: %w", err)
+	}
+	if err := finishOrphans(dir, opts.Logger); err != nil {
+		return nil, fmt.Errorf("recordlog: Open: finishing what another process has left: %w", err)
+	}
+	l := &Log{
+		dir: dir, opts: opts, fs: fs, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		streams: map[string]*stream{},
+	}
+	l.mu.batch = newBatch()
+	go l.write()
+	return l, nil
+}
+
+// Record takes a record, as [queue.Options.Record] asks for. It returns nil for that
+// of a message's end only when it is on disk, and for others when they will be. It
+// waits for the disk; an error, ctx's among them, means that the record may not have
+// been taken, and that Record is to be called again with it.
+func (l *Log) Record(ctx context.Context, r queue.Record) error {
+	per := l.opts.of(r.Type)
+	if per.Off || l.opts.Filter != nil && !l.opts.Filter(&r) {
+		return nil
+	}
+	r.Meta, r.Headers = selectFields(r.Meta, per.Meta, false), selectFields(r.Headers, per.Headers, true)
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("recordlog: encoding a record of %s: %w", r.ID, err)
+	}
+	b, err := l.add(line{per.Suffix, append(text, '\n'), isEnd(r.Type)})
+	if b == nil {
+		return err
+	}
+	return b.wait(ctx)
+}
+
+// isEnd reports whether records of a type may be those of a message's end.
+func isEnd(t queue.RecordType) bool {
+	switch t {
+	case queue.Delivery, queue.Bounce, queue.Expiration, queue.AdminBounce:
+		return true
+	}
+	return false
+}
+
+// add puts a line into the next batch, and returns that if its caller has to wait.
+func (l *Log) add(one line) (*batch, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.closed {
+		return nil, ErrClosed
+	}
+	b := l.mu.batch
+	one.waits = one.waits || l.mu.err != nil || b.bytes > maxPending
+	b.lines = append(b.lines, one)
+	b.bytes += len(one.text)
+	if !one.waits {
+		return nil, nil
+	}
+	l.hurry(b)
+	return b, nil
+}
+
+// hurry has a batch written at once. mu is held.
+func (l *Log) hurry(b *batch) {
+	b.urgent = true
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *batch) wait(ctx context.Context) error {
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return fmt.Errorf("recordlog: a record may not have been written: %w", context.Cause(ctx))
+	}
+}
+
+// Flush writes all that was taken to disk.
+func (l *Log) Flush(ctx context.Context) error { return l.flush(ctx, false) }
+
+// Rotate is Flush, and finishes all segments: those who archive them need not wait
+// for their time to be over.
+func (l *Log) Rotate(ctx context.Context) error { return l.flush(ctx, true) }
+
+func (l *Log) flush(ctx context.Context, rotate bool) error {
+	l.mu.Lock()
+	if l.mu.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	b := l.mu.batch
+	b.rotate = b.rotate || rotate
+	l.hurry(b)
+	l.mu.Unlock()
+	return b.wait(ctx)
+}
+
+// Close writes all that was taken, and finishes all segments. Close it after
+// [queue.Scheduler.Run] has returned. A second Close answers ErrClosed.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if l.mu.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	l.mu.closed = true
+	b := l.mu.batch
+	b.rotate = true
+	l.hurry(b)
+	l.mu.Unlock()
+	<-l.done
+	return b.err
+}
+
+// write owns the segments.
+func (l *Log) write() {
+	defer close(l.done)
+	tick := time.NewTicker(l.opts.FlushInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.wake:
+		case <-tick.C:
+		}
+		b, closed := l.take()
+		b.err = l.writeBatch(b)
+		l.mu.Lock()
+		l.mu.err = b.err
+		l.mu.Unlock()
+		close(b.done)
+		if closed {
+			return
+		}
+	}
+}
+
+// take returns the batch to be written, and begins another one.
+func (l *Log) take() (b *batch, closed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b = l.mu.batch
+	l.mu.batch = newBatch()
+	return b, l.mu.closed
+}
+
+// writeBatch makes a batch durable.
+func (l *Log) writeBatch(b *batch) error {
+	for _, one := range b.lines {
+		s := l.streams[one.suffix]
+		if s == nil {
+			s = &stream{log: l, suffix: one.suffix}
+			l.streams[one.suffix] = s
+		}
+		s.unsynced = append(s.unsynced, one)
+	}
+	var errs []error
+	for _, s := range l.streams {
+		errs = append(errs, s.flush(b.rotate))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,178 @@
+package recordlog
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+func TestQuery(t *testing.T) {
+	dir := t.TempDir()
+	l := mustOpen(t, dir, &Options{PerType: map[queue.RecordType]TypeOptions{queue.Bounce: {Suffix: "b"}}})
+	put(t, l, queue.Reception, 1, 2)
+	put(t, l, queue.Delivery, 3)
+	l.Rotate(t.Context())
+	put(t, l, queue.Bounce, 4)
+	put(t, l, queue.Delivery, 5)
+	l.Close()
+	at := func(n int) time.Time { return record(n, "").Time }
+	for _, tt := range []struct {
+		name string
+		q    Query
+		want []int
+	}{
+		{"all", Query{}, []int{1, 2, 3, 5, 4}},
+		{"types", Query{Types: []queue.RecordType{queue.Bounce, queue.Reception}}, []int{1, 2, 4}},
+		{"ID", Query{ID: spool.ID{15: 2}}, []int{2}},
+		{"queue", Query{Queue: "EXAMPLE.com"}, []int{1, 2, 3, 5, 4}},
+		{"another queue", Query{Queue: "example"}, nil},
+		{"sender", Query{Sender: "A@example.org"}, []int{1, 2, 3, 5, 4}},
+		{"recipient", Query{Recipient: "3@Example.com"}, []int{3}},
+		{"time", Query{From: at(2), To: at(5)}, []int{2, 3, 4}},
+		{"later", Query{From: time.Now().Add(time.Hour)}, nil},
+		{"filter", Query{Filter: func(r *queue.Record) bool { return r.Size > 3 }}, []int{5, 4}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := numbers(t, dir, &tt.q)
+			slices.Sort(got)
+			slices.Sort(tt.want)
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+	for _, err := range Read(filepath.Join(dir, "missing"), nil) {
+		if err == nil {
+			t.Error("a missing directory was read")
+		}
+	}
+}
+
+// A cursor goes on where it stood, in every stream.
+func TestCursor(t *testing.T) {
+	dir := t.TempDir()
+	l := mustOpen(t, dir, &Options{PerType: map[queue.RecordType]TypeOptions{queue.Bounce: {Suffix: "b"}}})
+	put(t, l, queue.Delivery, 1, 2)
+	put(t, l, queue.Bounce, 3, 4)
+	l.Rotate(t.Context())
+	put(t, l, queue.Delivery, 5)
+	put(t, l, queue.Bounce, 6)
+	l.Close()
+	want := numbers(t, dir, nil)
+	for stop := range len(want) + 1 {
+		cursor, got := Cursor{}, []int(nil)
+		for it := range Read(dir, nil) {
+			if len(got) == stop {
+				break
+			}
+			got = append(got, int(it.Record.Size))
+			cursor.Advance(it.Mark)
+		}
+		kept, err := json.Marshal(cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again Cursor
+		if err := json.Unmarshal(kept, &again); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, numbers(t, dir, &Query{After: again})...)
+		slices.Sort(got)
+		if !slices.Equal(got, upTo(6)) {
+			t.Errorf("stopped after %d: %v", stop, got)
+		}
+	}
+}
+
+// TestFollow: what is there, what comes, over segments that end, and ones of other
+// suffixes, until it is enough.
+func TestFollow(t *testing.T) {
+	dir := t.TempDir()
+	l := mustOpen(t, dir, &Options{MaxBytes: 2000, FlushInterval: 10 * time.Millisecond, PerType: map[queue.RecordType]TypeOptions{queue.Bounce: {Suffix: "b"}}})
+	put(t, l, queue.Delivery, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go func() {
+		for n := 2; n <= 40; n++ {
+			typ := []queue.RecordType{queue.Delivery, queue.Bounce, queue.Reception}[n%3]
+			if err := l.Record(t.Context(), record(n, typ)); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	var got []int
+	cursor := Cursor{}
+	for it, err := range Follow(ctx, dir, nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, int(it.Record.Size))
+		cursor.Advance(it.Mark)
+		if len(got) == 40 {
+			break
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, upTo(40)) {
+		t.Errorf("%v", got)
+	}
+	put(t, l, queue.Delivery, 41)
+	for it, err := range Follow(ctx, dir, &Query{After: cursor}) {
+		if err != nil || it.Record.Size != 41 {
+			t.Errorf("goes on with %+v, %v", it, err)
+		}
+		break
+	}
+	if ctx.Err() != nil {
+		t.Error("it took a minute")
+	}
+	cancel()
+	for range Follow(ctx, dir, &Query{After: cursor}) {
+		t.Error("something came after the end of the context")
+	}
+}
+
+// A segment that a crash has left is followed to its end once it is finished.
+func TestFollowOrphan(t *testing.T) {
+	dir := t.TempDir()
+	l := mustOpen(t, dir, nil)
+	put(t, l, queue.Delivery, 1)
+	names, _ := segments(dir)
+	data, err := os.ReadFile(filepath.Join(dir, names[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	crashed := t.TempDir()
+	if err := os.WriteFile(filepath.Join(crashed, names[0]), data[:len(data)-1], modeOpen); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go func() {
+		next, err := Open(crashed, &Options{Logger: quiet()})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer next.Close()
+		if err := next.Record(t.Context(), record(2, queue.Delivery)); err != nil {
+			t.Error(err)
+		}
+	}()
+	for it, err := range Follow(ctx, crashed, nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if it.Record.Size == 2 {
+			return
+		}
+	}
+	t.Error("the record after the crash did not come")
+}
