@@ -1,0 +1,342 @@
+package prometheus
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool"
+)
+
+var (
+	long   = flag.Bool("long", false, "have a real Prometheus scrape, and promtool check")
+	update = flag.Bool("update", false, "write testdata/metrics.txt anew")
+)
+
+// start runs a scheduler whose callback does what the subject says.
+func start(t *testing.T, sp spool.Spool) *queue.Scheduler {
+	t.Helper()
+	sched, err := queue.NewScheduler(sp, func(_ context.Context, m *queue.Message) error {
+		switch to, _, _ := strings.Cut(m.Envelope.Recipients[0].Address, "@"); to {
+		case "bounce":
+			return queue.Reject(550, "no")
+		case "retry":
+			return queue.Reject(451, "later")
+		case "hold":
+			return queue.Hold("look")
+		}
+		return nil
+	}, &queue.Options{Logger: slog.New(slog.DiscardHandler), Record: func(context.Context, queue.Record) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sched.Handle("*", func(context.Context, *queue.Message) error { return errors.New("down") }); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- sched.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return sched
+}
+
+func submit(t *testing.T, sched *queue.Scheduler, to ...string) {
+	t.Helper()
+	for _, to := range to {
+		env := spool.Envelope{Sender: "a@example.org", Recipients: []spool.Recipient{{Address: to}}}
+		if _, err := sched.Submit(t.Context(), env, map[string]string{"tenant": "acme"}, strings.NewReader("Subject: x\r\n\r\nx\r\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func register(t *testing.T, sched *queue.Scheduler, opts *Options) *prometheus.Registry {
+	t.Helper()
+	c, err := NewCollector(sched, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg := prometheus.NewPedanticRegistry()
+	if err := reg.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	return reg
+}
+
+// expose returns all metrics as they are scraped, but for buckets and comments.
+func expose(t *testing.T, reg *prometheus.Registry) string {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	for _, f := range families {
+		for _, m := range f.Metric {
+			var labels []string
+			for _, l := range m.Label {
+				labels = append(labels, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
+			}
+			value := m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			if h := m.GetHistogram(); h != nil {
+				value = float64(h.GetSampleCount())
+			}
+			fmt.Fprintf(&b, "%s{%s} %v\n", f.GetName(), strings.Join(labels, ","), value)
+		}
+	}
+	return b.String()
+}
+
+// TestMetrics compares what some mail leaves with a golden file.
+func TestMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sched := start(t, spool.NewMemory())
+		submit(t, sched, "a@example.com", "b@example.com", "c@example.net", "bounce@example.com", "retry@example.com", "hold@example.com")
+		synctest.Wait()
+		time.Sleep(30 * time.Second)
+		got := expose(t, register(t, sched, &Options{Classes: true}))
+		golden := filepath.Join("testdata", "metrics.txt")
+		if *update {
+			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != string(want) {
+			t.Errorf("got\n%swant\n%s", got, want)
+		}
+	})
+}
+
+// openSpool opens an embedded spool, which has metrics of its own.
+func openSpool(t *testing.T) *boltspool.Spool {
+	t.Helper()
+	sp, err := boltspool.Open(filepath.Join(t.TempDir(), "spool"), &boltspool.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sp.Close() })
+	return sp
+}
+
+func TestLint(t *testing.T) {
+	sched := start(t, openSpool(t))
+	submit(t, sched, "a@example.com", "retry@example.com")
+	problems, err := testutil.GatherAndLint(register(t, sched, &Options{Classes: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// TestManyQueues: series are bounded, and nothing is missing from their sum.
+func TestManyQueues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sched := start(t, spool.NewMemory())
+		for i := range 30 {
+			for range i + 1 {
+				submit(t, sched, fmt.Sprintf("a@%02d.example", i))
+			}
+		}
+		synctest.Wait()
+		lines := func(o *Options) (n, sum int, text string) {
+			for line := range strings.Lines(expose(t, register(t, sched, o))) {
+				if name, value, _ := strings.Cut(strings.TrimSpace(line), " "); strings.HasPrefix(name, "deferredqueue_scheduled_messages") {
+					var v int
+					fmt.Sscan(value, &v)
+					n, sum, text = n+1, sum+v, text+line
+				}
+			}
+			return n, sum, text
+		}
+		for _, tt := range []struct {
+			opts Options
+			want int
+		}{
+			{Options{}, 21}, {Options{MaxQueues: 3}, 4}, {Options{MaxQueues: -1}, 1}, {Options{MaxQueues: 3, Queues: []string{"acme@00.example"}}, 5}, {Options{MaxQueues: 100}, 30},
+		} {
+			n, sum, text := lines(&tt.opts)
+			if n != tt.want || sum != 30*31/2 {
+				t.Errorf("%+v: %d series with %d messages, want %d with 465\n%s", tt.opts, n, sum, tt.want, text)
+			}
+			if tt.opts.MaxQueues == 3 && !strings.Contains(text, `queue="acme@29.example"`) {
+				t.Errorf("the largest has no series:\n%s", text)
+			}
+		}
+	})
+}
+
+func TestOptions(t *testing.T) {
+	if _, err := NewCollector(nil, nil); err == nil {
+		t.Error("no scheduler was accepted")
+	}
+	sched := start(t, spool.NewMemory())
+	if _, err := NewCollector(sched, &Options{MaxQueues: 1e6}); err == nil {
+		t.Error("a million series were accepted")
+	}
+	reg := prometheus.NewRegistry()
+	for _, name := range []string{"one", "two"} {
+		c, err := NewCollector(sched, &Options{Labels: prometheus.Labels{"scheduler": name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := reg.Register(c); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Scrapes come while everything runs.
+func TestConcurrent(t *testing.T) {
+	sched := start(t, spool.NewMemory())
+	reg := register(t, sched, nil)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 20 {
+				submit(t, sched, "a@example.com", "bounce@example.com")
+			}
+		})
+		all.Go(func() {
+			for range 20 {
+				if _, err := reg.Gather(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestDashboard: it can be read, panels have IDs of their own, and every metric that it
+// names exists, as every metric has a place in it.
+func TestDashboard(t *testing.T) {
+	expressions := dashboardExpressions(t)
+	known := map[string]bool{}
+	descs := newDescs(nil)
+	for _, d := range descs.all {
+		name := regexp.MustCompile(`fqName: "([^"]+)"`).FindStringSubmatch(d.String())[1]
+		known[name] = false
+	}
+	for _, expr := range expressions {
+		for _, name := range regexp.MustCompile(`deferredqueue_\w+`).FindAllString(expr, -1) {
+			name = strings.TrimSuffix(name, "_bucket")
+			if _, ok := known[name]; !ok {
+				t.Errorf("there is no metric %s", name)
+			}
+			known[name] = true
+		}
+	}
+	for name, shown := range known {
+		if !shown {
+			t.Errorf("the dashboard does not show %s", name)
+		}
+	}
+}
+
+// dashboardExpressions returns the queries of dashboard.json.
+func dashboardExpressions(t *testing.T) (expressions []string) {
+	t.Helper()
+	data, err := os.ReadFile("dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dash struct {
+		Title         string
+		SchemaVersion int
+		Panels        []struct {
+			ID      int
+			Title   string
+			Type    string
+			GridPos struct{ H, W, X, Y int }
+			Targets []struct{ Expr string }
+		}
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	if err := d.Decode(&dash); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		t.Error("something stands behind the dashboard")
+	}
+	if dash.Title == "" || dash.SchemaVersion < 36 || len(dash.Panels) == 0 {
+		t.Errorf("%q, version %d, %d panels", dash.Title, dash.SchemaVersion, len(dash.Panels))
+	}
+	ids, places := map[int]bool{}, map[[2]int]string{}
+	for _, p := range dash.Panels {
+		if ids[p.ID] || p.ID == 0 || p.Title == "" || p.Type == "" || len(p.Targets) == 0 {
+			t.Errorf("panel %d, %q is odd", p.ID, p.Title)
+		}
+		ids[p.ID] = true
+		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+				if other := places[[2]int{x, y}]; other != "" || x >= 24 {
+					t.Fatalf("%q lies over %q", p.Title, other)
+				}
+				places[[2]int{x, y}] = p.Title
+			}
+		}
+		for _, target := range p.Targets {
+			expressions = append(expressions, target.Expr)
+		}
+	}
+	return expressions
+}
+
+func BenchmarkScrape(b *testing.B) {
+	sp := spool.NewMemory()
+	sched, err := queue.NewScheduler(sp, func(context.Context, *queue.Message) error { return nil }, &queue.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	now := time.Now()
+	for i := range 10_000 {
+		w, err := sp.Create(b.Context(), 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		e := &spool.Entry{ID: spool.NewID(), Body: w.ID(), Queue: fmt.Sprintf("%d.example", i), Class: "-", Received: now, Due: now, Envelope: spool.Envelope{Recipients: []spool.Recipient{{Address: "a@b"}}}}
+		if errs := sp.Apply(b.Context(), spool.Unit{{Op: spool.Insert, Entry: e, Stage: w}}); errs != nil {
+			b.Fatal(errs)
+		}
+	}
+	c, err := NewCollector(sched, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(c)
+	for b.Loop() {
+		if _, err := reg.Gather(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
