@@ -55,6 +55,26 @@ func classify(err error) (v verdict) {
 	return unknown(fmt.Sprint(err)) // unlike Error, Sprint contains panics
 }
 
+// ResultOf says what a handler's result means: the type of the record that follows,
+// and its reply. It is for what stands around a handler, such as logs and traces. An
+// Expiration it does not know: the Scheduler alone knows how old a message is; and a
+// Split is its worst verdict.
+func ResultOf(err error) (RecordType, Response) {
+	v := classify(err)
+	if v.kind == split {
+		v = worstOf(v.parts)
+	}
+	switch v.kind {
+	case success:
+		return Delivery, v.response
+	case reject:
+		return Bounce, v.response
+	case drop:
+		return AdminBounce, v.response
+	}
+	return TransientFailure, v.response
+}
+
 // classifyPart is classify for one recipient of a Split.
 func classifyPart(err error) verdict {
 	v := classify(err)

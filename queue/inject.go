@@ -38,7 +38,7 @@ type inlineResult struct {
 // is the callbacks' too; a callback that is still running when it ends cannot
 // move its message on.
 func (t *Transaction) Inject(ctx context.Context, partial bool, entries ...*spool.Entry) (errs []error) {
-	if err := t.begin(entries); err != nil {
+	if err := t.begin(ctx, entries); err != nil {
 		return repeat(err, len(entries))
 	}
 	results := make([]inlineResult, len(entries))
@@ -58,9 +58,11 @@ func (t *Transaction) Inject(ctx context.Context, partial bool, entries ...*spoo
 		}
 	}()
 	if failed == len(entries) || failed > 0 && !partial {
+		t.failure = errors.Join(errs...)
 		return errs
 	}
 	if err := t.storeInjected(ctx, results); err != nil {
+		t.failure = err
 		for i := range errs {
 			if errs[i] == nil {
 				errs[i] = err
@@ -109,7 +111,7 @@ func (t *Transaction) storeInjected(ctx context.Context, results []inlineResult)
 			}
 		}
 	}
-	t.stored, t.after, t.done = stored, after, true
+	t.stored, t.after, t.done, t.storedAt = stored, after, true, time.Now()
 	return nil
 }
 

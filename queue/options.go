@@ -65,6 +65,15 @@ type Options struct {
 	// Defaults to none: nobody is told.
 	Notices *NoticeOptions
 
+	// Arriving is called before the messages of a Transaction are stored, whoever
+	// brings them, and may add to their metadata ([Arrival.SetMeta]): what is to be with
+	// a message from the beginning, such as the context of a trace. What it returns, if
+	// not nil, is called when the sender has its answer: with the time at which the
+	// messages were accepted, or why they were not. Both may be called concurrently, are
+	// part of what a client waits for, and must not block. A panic is logged, and changes nothing.
+	// Defaults to none.
+	Arriving func(ctx context.Context, a *Arrival) (arrived func(at time.Time, err error))
+
 	// NodeID is the nodeid of records: what tells the records of several hosts apart.
 	// Defaults to a UUID derived from the name of the host.
 	NodeID string

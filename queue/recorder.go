@@ -54,8 +54,8 @@ type pending struct {
 	received  *spool.Entry // instead of record
 	size      int64        // of received
 	headers   map[string]string
-	taken     chan<- bool  // nil: nobody waits
-	rejection bool         // counted among rejections
+	taken     chan<- bool // nil: nobody waits
+	rejection bool        // counted among rejections
 }
 
 func newRecorder(ctx context.Context, opts *Options, pool *pool) *recorder {

@@ -28,6 +28,11 @@ type Transaction struct {
 	received bool           // to be recorded of each of them then
 	after    []Record       // to be recorded then
 	done     bool
+
+	begun, storedAt time.Time
+	arrived         func(stored time.Time, err error) // of Options.Arriving
+	told            bool                              // it was called
+	failure         error                             // of Commit or Inject
 }
 
 // Ready says whether messages can be accepted at the moment: nil,
@@ -53,7 +58,7 @@ func (s *Scheduler) Begin(ctx context.Context, size int64) (*Transaction, error)
 	if err != nil {
 		return nil, fmt.Errorf("queue: beginning a transaction: %w", err)
 	}
-	return &Transaction{s: s, writer: w}, nil
+	return &Transaction{s: s, writer: w, begun: time.Now()}, nil
 }
 
 // Write appends to the body, with the errors of [spool.Writer].
@@ -83,7 +88,7 @@ func (t *Transaction) Open() (spool.Body, error) {
 // for the outcome. After nil the messages are owned by this process and nothing
 // is done with them until HandOver or Revoke.
 func (t *Transaction) Commit(ctx context.Context, entries ...*spool.Entry) error {
-	if err := t.begin(entries); err != nil {
+	if err := t.begin(ctx, entries); err != nil {
 		return err
 	}
 	return t.commit(ctx, entries)
@@ -91,7 +96,8 @@ func (t *Transaction) Commit(ctx context.Context, entries ...*spool.Entry) error
 
 func (t *Transaction) commit(ctx context.Context, entries []*spool.Entry) error {
 	if err := t.writer.Commit(ctx, entries...); err != nil {
-		return fmt.Errorf("queue: storing %d messages: %w", len(entries), err)
+		t.failure = fmt.Errorf("queue: storing %d messages: %w", len(entries), err)
+		return t.failure
 	}
 	t.accept(entries)
 	return nil
@@ -99,7 +105,7 @@ func (t *Transaction) commit(ctx context.Context, entries []*spool.Entry) error 
 
 // accept notes what HandOver hands over and records as received.
 func (t *Transaction) accept(entries []*spool.Entry) {
-	t.stored, t.received, t.done = entries, true, true
+	t.stored, t.received, t.done, t.storedAt = entries, true, true, time.Now()
 }
 
 // Keep is Commit, but for that it may leave the body and its messages in memory:
@@ -125,7 +131,7 @@ func (t *Transaction) accept(entries []*spool.Entry) {
 // The entries must not be changed afterwards. Messages for which neither HandOver
 // nor Revoke is called are stored when the scheduler stops.
 func (t *Transaction) Keep(ctx context.Context, entries ...*spool.Entry) error {
-	if err := t.begin(entries); err != nil {
+	if err := t.begin(ctx, entries); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -144,7 +150,7 @@ func (t *Transaction) Keep(ctx context.Context, entries ...*spool.Entry) error {
 }
 
 // begin checks and completes the entries of a Commit or an Inject.
-func (t *Transaction) begin(entries []*spool.Entry) error {
+func (t *Transaction) begin(ctx context.Context, entries []*spool.Entry) error {
 	if t.done {
 		return errors.New("queue: Transaction: used after it was committed")
 	}
@@ -165,6 +171,7 @@ func (t *Transaction) begin(entries []*spool.Entry) error {
 		e.Body, e.Queue, e.State, e.Due = t.writer.ID(), Deferred, spool.Queued, now
 		e.Attempts, e.Interrupted, e.Skip, e.Rev, e.LastError, e.Outcome = 0, 0, 0, 0, "", nil
 	}
+	t.arriving(ctx, entries)
 	return nil
 }
 
@@ -175,6 +182,7 @@ func (t *Transaction) begin(entries []*spool.Entry) error {
 func (t *Transaction) HandOver() {
 	entries := t.stored
 	t.stored = nil
+	t.tellArrived(nil)
 	if t.received {
 		for _, e := range entries {
 			t.s.recorder.postReception(e, t.s.recordHeaders(e, t.Open))
@@ -233,6 +241,12 @@ func (t *Transaction) unkeep(ctx context.Context) (stored bool, err error) {
 
 // Abort discards a body that was neither committed nor kept.
 func (t *Transaction) Abort() {
+	switch {
+	case t.failure != nil:
+		t.tellArrived(t.failure)
+	case !t.done || len(t.stored) == 0:
+		t.tellArrived(errNotAccepted)
+	}
 	if t.body == nil {
 		t.writer.Abort()
 	}

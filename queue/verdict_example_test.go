@@ -103,3 +103,16 @@ func ExampleFromSMTP() {
 	// true
 	// false
 }
+
+// What stands around a handler can tell what its result means.
+func ExampleResultOf() {
+	for _, err := range []error{nil, queue.Reject(550, "5.1.1 no such user"), errors.New("database is down"), queue.Drop("spam")} {
+		t, reply := queue.ResultOf(err)
+		fmt.Println(t, reply.Code, reply.Content)
+	}
+	// Output:
+	// Delivery 250 OK
+	// Bounce 550 no such user
+	// TransientFailure 450 database is down
+	// AdminBounce 551 drop: spam
+}

@@ -33,6 +33,8 @@ type host struct {
 	got   chan *injected
 	recs  chan queue.Record
 
+	deferredSpool bool
+
 	stopScheduler func() // waits for what runs to be finished and stored
 
 	mu struct {
@@ -105,6 +107,7 @@ func newHostOn(t testing.TB, sp spool.Spool, opts *Options) *host {
 		o = *opts
 	}
 	o.Hostname = "mx.example.com"
+	h.deferredSpool = o.DeferredSpool
 	logger := slog.New(slog.NewTextHandler(h.logs, nil))
 	o.Logger = logger
 	var err error
@@ -142,6 +145,9 @@ func (h *host) serve() *host {
 		h.t.Fatal(err)
 	}
 	h.serveOn(ln)
+	if h.deferredSpool {
+		h.awaitRunning()
+	}
 	return h
 }
 
@@ -162,6 +168,26 @@ func (h *host) serveOn(ln net.Listener) {
 func serve(t testing.TB, opts *Options) *host {
 	t.Helper()
 	return newHost(t, opts).serve()
+}
+
+// awaitRunning waits until the scheduler works: before, nothing is kept in memory.
+func (h *host) awaitRunning() {
+	h.t.Helper()
+	h.setInject(func(context.Context, *queue.Message) error { return queue.Reject(550, "only to see it called") })
+	defer h.setInject(nil)
+	for {
+		tr, err := h.sched.Begin(context.Background(), 0)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		e := &spool.Entry{ID: spool.NewID(), Envelope: spool.Envelope{Recipients: []spool.Recipient{{Address: "a@example.com"}}}}
+		errs := tr.Inject(context.Background(), false, e)
+		tr.Abort()
+		if len(errs) == 1 && !errors.Is(errs[0], queue.ErrStopped) {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 func (h *host) setInject(f queue.Handler) {
