@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ownTenant is for whom the service itself sends.
+const ownTenant = "service"
+
+// errNoTenant is final: nobody waits for a tenant that does not exist. Every other
+// error of a directory is temporary.
+var errNoTenant = errors.New("no such tenant")
+
+// A directory knows the tenants: a database, usually.
+type directory interface {
+	find(ctx context.Context, name string) (*tenant, error)
+}
+
+// A tenant is a customer.
+type tenant struct {
+	name        string
+	domains     []string // from which it may send
+	key         key      // with which its mail is signed
+	review      bool     // somebody looks at its mail first
+	closed      bool
+	pausedUntil time.Time
+	ownRoute    string // its mail goes by this host
+}
+
+func (t *tenant) owns(domain string) bool {
+	return slices.ContainsFunc(t.domains, func(d string) bool { return strings.EqualFold(d, domain) })
+}
+
+// static is a directory for tests and for the demonstration.
+type static map[string]*tenant
+
+func (s static) find(ctx context.Context, name string) (*tenant, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if t := s[name]; t != nil {
+		return t, nil
+	}
+	return nil, errNoTenant
+}
