@@ -1,0 +1,143 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/mail"
+	"strings"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+const (
+	maxMessage = 20 << 20
+	maxRcpts   = 100
+	maxKey     = 200
+
+	// metaKey is where the client's own ID of a message is kept.
+	metaKey = "idempotency_key"
+)
+
+// A server takes messages over HTTP.
+type server struct {
+	sched  *queue.Scheduler
+	tokens map[string]string // the tenant of each bearer token
+}
+
+func newServer(sched *queue.Scheduler, tokens map[string]string) http.Handler {
+	s := &server{sched, tokens}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /messages", s.submit)
+	mux.HandleFunc("GET /messages/{id}", s.status)
+	return mux
+}
+
+// submit takes one message. All that a client must know is the answer: 202 when it is
+// stored, 4xx when it must not be sent again as it is, 503 when it should.
+func (s *server) submit(w http.ResponseWriter, r *http.Request) {
+	tenant, ok := s.tenant(r)
+	if !ok {
+		fail(w, http.StatusUnauthorized, "a bearer token is needed")
+		return
+	}
+	env, err := envelope(r)
+	if err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	key := r.Header.Get("Idempotency-Key")
+	if key == "" || len(key) > maxKey {
+		fail(w, http.StatusBadRequest, "an Idempotency-Key of up to 200 characters is needed: what came of a request that got no answer is found out by it")
+		return
+	}
+	meta := map[string]string{"tenant": tenant, metaKey: key, "reception_protocol": "HTTP"}
+	ids, err := s.sched.Submit(r.Context(), env, meta, crlf(http.MaxBytesReader(w, r.Body, maxMessage)))
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusAccepted)
+	json.NewEncoder(w).Encode(map[string][]spool.ID{"ids": ids})
+}
+
+// refuse says why nothing was stored.
+func (s *server) refuse(w http.ResponseWriter, err error) {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge), errors.Is(err, spool.ErrTooLarge):
+		fail(w, http.StatusRequestEntityTooLarge, "the message is too large")
+	default: // a full disk, too much at once, a stop, a client that went away: all of it passes
+		w.Header().Set("Retry-After", "30")
+		fail(w, http.StatusServiceUnavailable, "try again later")
+	}
+}
+
+func fail(w http.ResponseWriter, code int, text string) { http.Error(w, text, code) }
+
+func (s *server) tenant(r *http.Request) (string, bool) {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return "", false
+	}
+	tenant, ok := s.tokens[token]
+	return tenant, ok
+}
+
+// envelope reads who sends to whom. The header of the message says nothing about it.
+func envelope(r *http.Request) (env spool.Envelope, err error) {
+	q := r.URL.Query()
+	if from := q.Get("from"); from != "" {
+		a, err := mail.ParseAddress(from)
+		if err != nil {
+			return env, errors.New("from is no address")
+		}
+		env.Sender = a.Address
+	}
+	for _, to := range q["to"] {
+		a, err := mail.ParseAddress(to)
+		if err != nil {
+			return env, errors.New("to is no address")
+		}
+		env.Recipients = append(env.Recipients, spool.Recipient{Address: a.Address})
+	}
+	if len(env.Recipients) == 0 || len(env.Recipients) > maxRcpts {
+		return env, errors.New("between 1 and 100 parameters to are needed")
+	}
+	return env, nil
+}
+
+// status says where a message is. What is not there has ended: the records say how.
+func (s *server) status(w http.ResponseWriter, r *http.Request) {
+	tenant, ok := s.tenant(r)
+	if !ok {
+		fail(w, http.StatusUnauthorized, "a bearer token is needed")
+		return
+	}
+	var id spool.ID
+	if err := id.UnmarshalText([]byte(r.PathValue("id"))); err != nil {
+		fail(w, http.StatusNotFound, "no such message")
+		return
+	}
+	d, err := s.sched.Admin().Inspect(r.Context(), id)
+	if errors.Is(err, spool.ErrNotFound) || err == nil && d.Meta["tenant"] != tenant {
+		fail(w, http.StatusNotFound, "no such message, or it has ended")
+		return
+	}
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(struct {
+		ID        spool.ID  `json:"id"`
+		Queue     string    `json:"queue"`
+		State     string    `json:"state"`
+		Attempts  int       `json:"attempts"`
+		Due       time.Time `json:"due"`
+		LastError string    `json:"last_error,omitempty"`
+	}{d.ID, d.Queue, d.State.String(), d.Attempts, d.Due, d.LastError})
+}
