@@ -1,0 +1,70 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/queue"
+)
+
+func parse(args []string, out io.Writer) (*config, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	c := &config{logger: slog.Default(), maxUses: 100, idle: 30 * time.Second}
+	fs := flag.NewFlagSet("relay", flag.ContinueOnError)
+	fs.SetOutput(out)
+	fs.StringVar(&c.host, "host", "", "`host:port` of the smart host")
+	fs.StringVar(&c.listen, "listen", "127.0.0.1:2525", "where mail is taken")
+	fs.StringVar(&c.metrics, "metrics", "127.0.0.1:9125", "where metrics are served")
+	fs.StringVar(&c.dir, "dir", filepath.Join(os.TempDir(), "relay"), "directory of the spool and of the records")
+	fs.StringVar(&c.hostname, "hostname", host, "the name of this host")
+	fs.BoolVar(&c.noTLS, "no-tls", false, "speak to the smart host in clear, and not with STARTTLS")
+	fs.StringVar(&c.user, "user", "", "who authenticates at the smart host")
+	fs.StringVar(&c.passwordFile, "password-file", "", "a file with the password")
+	fs.BoolVar(&c.once, "once", false, "show what it does, with a smart host of its own, and end")
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	return c, c.check()
+}
+
+func (c *config) check() error {
+	if c.once {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(c.host); err != nil {
+		return fmt.Errorf("-host %q: want host:port", c.host)
+	}
+	if c.user != "" && c.noTLS {
+		return errors.New("-user and -no-tls: a password does not go in clear")
+	}
+	return nil
+}
+
+// clientTLS is how the smart host is to identify itself.
+func (c *config) clientTLS() *tls.Config {
+	name, _, _ := net.SplitHostPort(c.host)
+	return &tls.Config{ServerName: name, RootCAs: c.roots}
+}
+
+// configure runs each domain with a few connections: a smart host does not want
+// more of one relay.
+func (c *config) configure(name string) queue.Config {
+	if name == queue.Deferred {
+		return queue.Config{Backoff: queue.Backoff{Base: c.backoff.Base}}
+	}
+	return queue.Config{Concurrency: 8, Backoff: c.backoff, Timeout: 10 * time.Minute}
+}
