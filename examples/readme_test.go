@@ -4,11 +4,9 @@ package examples_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,6 +15,7 @@ import (
 	"github.com/deferredqueue/deferredqueue/deferred"
 	"github.com/deferredqueue/deferredqueue/deferred/deferredtest"
 	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/queue/recordlog"
 	"github.com/deferredqueue/deferredqueue/spool"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool"
 )
@@ -82,16 +81,19 @@ func sign(m *deferred.Message, key string) error {
 	return nil
 }
 
-// recordTo writes records as JSON lines. An error means: not taken, call again.
-func recordTo(file *os.File) func(context.Context, queue.Record) error {
-	return func(_ context.Context, r queue.Record) error {
-		line, err := json.Marshal(r)
-		if err != nil {
-			return err
-		}
-		_, err = file.Write(append(line, '\n')) // one call: records come concurrently
-		return err
+// openRecords has records written to a directory; close the log after Run has returned.
+func openRecords(dir string, opts *queue.Options) (*recordlog.Log, error) {
+	log, err := recordlog.Open(dir, nil)
+	if err != nil {
+		return nil, err
 	}
+	opts.Record, opts.RecordHeaders = log.Record, []string{"Subject", "X-*"}
+	return log, nil
+}
+
+// withNotices has senders told of failures, and of what waits for more than a day.
+func withNotices(opts *queue.Options) {
+	opts.Notices = &queue.NoticeOptions{ReportingMTA: "mail.example.org", DelayAfter: 24 * time.Hour}
 }
 
 // configure says how a queue is run.
@@ -147,25 +149,39 @@ func TestGiveUp(t *testing.T) {
 	})
 }
 
-func TestRecordTo(t *testing.T) {
-	file, err := os.Create(filepath.Join(t.TempDir(), "records"))
+func TestOpenRecords(t *testing.T) {
+	dir := t.TempDir()
+	var opts queue.Options
+	log, err := openRecords(dir, &opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
-	record := recordTo(file)
 	for _, typ := range []queue.RecordType{queue.Reception, queue.Delivery} {
-		if err := record(t.Context(), queue.Record{Type: typ, Sender: "a@example.com"}); err != nil {
+		if err := opts.Record(t.Context(), queue.Record{Type: typ, Sender: "a@example.com"}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	content, err := os.ReadFile(file.Name())
-	if err != nil {
+	if err := log.Close(); err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
-	if len(lines) != 2 || !strings.HasPrefix(lines[1], `{"type":"Delivery"`) {
-		t.Errorf("records: %q", lines)
+	n := 0
+	for _, err := range recordlog.Read(dir, nil) {
+		if err != nil {
+			t.Error(err)
+		}
+		n++
+	}
+	if n != 2 || len(opts.RecordHeaders) != 2 {
+		t.Errorf("%d records", n)
+	}
+}
+
+func TestWithNotices(t *testing.T) {
+	var opts queue.Options
+	withNotices(&opts)
+	sched, err := queue.NewScheduler(spool.NewMemory(), inject, &opts)
+	if err != nil || sched == nil || opts.Notices.DelayAfter != 24*time.Hour {
+		t.Errorf("%+v, %v", opts.Notices, err)
 	}
 }
 
