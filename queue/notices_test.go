@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,9 +139,9 @@ func TestNoticeOfOutcomes(t *testing.T) {
 func TestDelayNoticeOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var bag mailbag
-		down := true
+		var up atomic.Bool
 		inject := bag.policy(func(context.Context, *Message) error {
-			if down {
+			if !up.Load() {
 				return errors.New("down")
 			}
 			return nil
@@ -168,7 +169,7 @@ func TestDelayNoticeOnce(t *testing.T) {
 		c.sp = w.sp
 		w = start(t, inject, c)
 		time.Sleep(5 * time.Hour)
-		down = false
+		up.Store(true)
 		time.Sleep(3 * 24 * time.Hour)
 		if n := len(bag.all()); n != 1 {
 			t.Errorf("%d notices in all, want 1", n)
