@@ -102,7 +102,8 @@ func (a *Admin) Release(ctx context.Context, f Filter, reason string) (Result, e
 }
 
 // Bounce ends messages as undeliverable, and has their senders told if
-// [Options.Notices] says so. It selects Queued and Held messages. Each is
+// [Options.Notices] says so; where that cannot be stored, the message has failed and
+// stays. It selects Queued and Held messages. Each is
 // recorded as an AdminBounce with the reason. The end of a message is stored first,
 // then recorded, and then the message is removed; Bounce waits for all of that while
 // Run is running, but not longer than ctx, and what is left is done without it. For

@@ -208,7 +208,12 @@ func (a *action) store(ctx context.Context, owned []*spool.Entry) []changedEntry
 		o := outcome{unit: spool.Unit{{Op: spool.Update, Entry: next, Keep: true}}}
 		if a.tells {
 			o.tell(dsn.Failed, next, r.Response, r.Response.Enhanced, time.Time{})
-			a.s.addNotices(e, &o, now)
+			if err := a.s.addNotices(e, &o, 0, now); err != nil { // nothing is lost by acting again
+				a.result.fail(e.ID, err)
+				back = append(back, e)
+				o.discard()
+				continue
+			}
 			defer o.discard()
 		}
 		units = append(units, o.unit)

@@ -118,26 +118,35 @@ func (s *Scheduler) delayed(o *outcome, resp Response, t term, now time.Time) {
 // that what passes soon costs no notice, and not so long that slots stay taken.
 const noticePatience = time.Minute
 
+// notify is addNotices for the verdict of an attempt, which is carried out in any case.
+func (s *Scheduler) notify(e *spool.Entry, o *outcome, now time.Time) {
+	if err := s.addNotices(e, o, noticePatience, now); err != nil && s.hard.Err() == nil {
+		s.log.Error("queue: a notice could not be made; its message is dealt with without", "id", e.ID, "sender", e.Envelope.Sender, "error", err)
+	}
+}
+
 // addNotices adds to an outcome what it has to tell the sender of e, which is the
-// message as it was. What was staged for that is aborted by discard; after the unit was
-// applied that does nothing.
-func (s *Scheduler) addNotices(e *spool.Entry, o *outcome, now time.Time) {
+// message as it was. It waits for room so long. What was staged is aborted by discard;
+// after the unit was applied that does nothing.
+func (s *Scheduler) addNotices(e *spool.Entry, o *outcome, patience time.Duration, now time.Time) error {
+	var errs []error
 	for _, action := range []dsn.Action{dsn.Failed, dsn.Delayed} {
 		r := s.report(e, o.told, action, now)
 		if r == nil {
 			continue
 		}
-		n, err := s.stageNotice(e, r, now)
-		switch {
-		case err != nil && s.hard.Err() == nil:
-			s.log.Error("queue: a notice could not be made; its message is dealt with without", "id", e.ID, "sender", e.Envelope.Sender, "action", string(action), "error", err)
-		case n != nil:
-			o.unit = append(o.unit, *n)
-			o.received = append(o.received, n.Entry)
-			o.staged = append(o.staged, n.Stage)
+		n, err := s.stageNotice(e, r, patience)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("the notice (%s): %w", action, err))
+			continue
 		}
+		n.Entry.Meta[MetaNotice] = string(action)
+		o.unit = append(o.unit, *n)
+		o.received = append(o.received, n.Entry)
+		o.staged = append(o.staged, n.Stage)
 	}
 	o.told = nil
+	return errors.Join(errs...)
 }
 
 // report collects all recipients of one action; nil if none of them is to be told of.
@@ -196,7 +205,7 @@ func (r Response) line() string {
 
 // stageNotice writes a notice into the spool. If the message cannot be read it goes
 // without it.
-func (s *Scheduler) stageNotice(e *spool.Entry, r *dsn.Report, now time.Time) (*spool.Change, error) {
+func (s *Scheduler) stageNotice(e *spool.Entry, r *dsn.Report, patience time.Duration) (*spool.Change, error) {
 	r.NoticeID = spool.NewID()
 	body, err := s.spool.Open(s.hard, e.Body)
 	if err == nil {
@@ -212,10 +221,10 @@ func (s *Scheduler) stageNotice(e *spool.Entry, r *dsn.Report, now time.Time) (*
 		}
 		w, err := s.writeNotice(r)
 		if err == nil {
-			return noticeChange(w, e, r, now), nil
+			return noticeChange(w, e, r), nil
 		}
 		passing := errors.Is(err, spool.ErrFull) || errors.Is(err, spool.ErrBusy)
-		if !passing || time.Since(begin) > noticePatience || !sleep(s.hard, delay) {
+		if !passing || time.Since(begin) >= patience || !sleep(s.hard, delay) {
 			return nil, err
 		}
 	}
@@ -234,8 +243,8 @@ func (s *Scheduler) writeNotice(r *dsn.Report) (spool.Writer, error) {
 }
 
 // noticeChange inserts the notice about e into the deferred queue.
-func noticeChange(w spool.Writer, e *spool.Entry, r *dsn.Report, now time.Time) *spool.Change {
-	meta := map[string]string{MetaNotice: string(r.Recipients[0].Action), MetaNoticeFor: e.ID.String()}
+func noticeChange(w spool.Writer, e *spool.Entry, r *dsn.Report) *spool.Change {
+	meta, now := map[string]string{MetaNoticeFor: e.ID.String()}, time.Now()
 	if tenant := e.Meta["tenant"]; tenant != "" {
 		meta["tenant"] = tenant
 	}
@@ -253,8 +262,8 @@ func (o *outcome) discard() {
 }
 
 // Report returns what a notice about m starts from: its envelope, its content, and
-// all of its recipients, with the action that is given. A handler fills in what it
-// knows of each, leaves out whom [dsn.Wanted] does not want, writes the notice and
+// those of its recipients that asked to be in a notice of that action ([dsn.Wanted]),
+// which may be none. A handler fills in what it knows of each, writes the notice and
 // hands it to [Message.Emit]. The content is read from the message while the notice
 // is written.
 func (m *Message) Report(action dsn.Action) (*dsn.Report, error) {

@@ -358,3 +358,30 @@ func TestReport(t *testing.T) {
 		}
 	})
 }
+
+// TestNoticeOfOperatorOnFullSpool: a message whose sender cannot be told stays, and the
+// operator may do it again.
+func TestNoticeOfOperatorOnFullSpool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bag mailbag
+		w := start(t, bag.policy(func(context.Context, *Message) error { return errors.New("down") }), noticeSetup(NoticeOptions{DelayAfter: -1}))
+		id := w.submit("1@example.com", nil, mail)
+		w.sp.SetFull(true)
+		begin := time.Now()
+		res, err := w.sched.Admin().Bounce(t.Context(), Filter{All: true}, "the account is closed")
+		if err != nil || res.Failed != 1 || res.Done != 0 || !errors.Is(res.Errors[id], spool.ErrFull) {
+			t.Errorf("%+v, %v", res, err)
+		}
+		if time.Since(begin) > 0 {
+			t.Errorf("the operator waited %v", time.Since(begin))
+		}
+		w.sp.SetFull(false)
+		if res, err = w.sched.Admin().Bounce(t.Context(), Filter{All: true}, "the account is closed"); err != nil || res.Done != 1 {
+			t.Errorf("again: %+v, %v", res, err)
+		}
+		synctest.Wait()
+		if n := len(bag.all()); n != 1 {
+			t.Errorf("%d notices, want 1", n)
+		}
+	})
+}

@@ -68,9 +68,11 @@ type Options struct {
 	// Arriving is called before the messages of a Transaction are stored, whoever
 	// brings them, and may add to their metadata ([Arrival.SetMeta]): what is to be with
 	// a message from the beginning, such as the context of a trace. What it returns, if
-	// not nil, is called when the sender has its answer: with the time at which the
-	// messages were accepted, or why they were not. Both may be called concurrently, are
-	// part of what a client waits for, and must not block. A panic is logged, and changes nothing.
+	// not nil, is called once the sender has its answer: with the time at which the
+	// messages were accepted, or why they were not. The class of a message is settled
+	// before. Both functions are called concurrently for different Transactions and must not
+	// block: clients wait for the first, and their next command for the second. A panic is
+	// logged, and changes nothing.
 	// Defaults to none.
 	Arriving func(ctx context.Context, a *Arrival) (arrived func(at time.Time, err error))
 

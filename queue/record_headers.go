@@ -29,7 +29,7 @@ func (h *Header) pick(patterns []string) (picked map[string]string) {
 	for i := range h.items {
 		f := &h.items[i]
 		name := string(f.raw[:f.name])
-		if name == "" || !selectsName(patterns, name) || contains(picked, name) {
+		if name == "" || !selectsName(patterns, name) || hasField(picked, name) {
 			continue
 		}
 		if picked == nil {
@@ -51,8 +51,8 @@ func selectsName(patterns []string, name string) bool {
 	return false
 }
 
-// contains reports whether there is a field of that name, in whatever case.
-func contains(fields map[string]string, name string) bool {
+// hasField reports whether there is a field of that name, in whatever case.
+func hasField(fields map[string]string, name string) bool {
 	for have := range fields {
 		if strings.EqualFold(have, name) {
 			return true

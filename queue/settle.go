@@ -60,7 +60,7 @@ func (s *Scheduler) settle(j *job, err error) *spool.Entry {
 	s.mu.Unlock()
 	now := time.Now()
 	o := s.verdict(j.entry.Clone(), v, s.termOf(j, now), now)
-	s.addNotices(j.entry, &o, now)
+	s.notify(j.entry, &o, now)
 	defer o.discard()
 	final := o.entry.State == spool.Final
 	o.unit[0].Keep = overdue || final

@@ -35,7 +35,7 @@ func (s *Scheduler) settleSplit(j *job, v verdict) (whole verdict, done bool) {
 		return groups[0].verdict, false
 	}
 	o := s.divide(j, groups, passed, now)
-	s.addNotices(j.entry, &o, now)
+	s.notify(j.entry, &o, now)
 	defer o.discard()
 	if err := s.store(o); err != nil { // as a reason to try all of it again, unless nothing can be done here
 		return classify(&causeError{RetrySpool, err}), s.lost(err)

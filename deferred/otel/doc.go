@@ -23,5 +23,6 @@
 // # Attributes
 //
 // They are those of the semantic conventions where they exist (messaging.*), and
-// deferredqueue.* else. Addresses are in none of them unless [Options.Addresses] says so.
+// deferredqueue.* else. Addresses, and texts that may
+// name them, are in none of them unless [Options.Addresses] says so.
 package otel

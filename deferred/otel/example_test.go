@@ -47,5 +47,5 @@ func ExampleNew() {
 	}
 	// Output:
 	// receive producer "" links: 0
-	// process consumer "not today" links: 1
+	// process consumer "550 5.7.1" links: 1
 }

@@ -2,6 +2,7 @@ package otel
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -27,7 +28,8 @@ type Options struct {
 	// Defaults to false.
 	SameTrace bool
 
-	// Addresses puts senders and recipients into attributes.
+	// Addresses puts senders and recipients into attributes, and the texts of errors,
+	// which often name them, into the status of spans; without, that has the codes.
 	// Defaults to false.
 	Addresses bool
 }
@@ -71,8 +73,7 @@ func (t *Tracing) Arriving(ctx context.Context, a *queue.Arrival) func(at time.T
 	}
 	return func(at time.Time, err error) {
 		if err != nil {
-			span.SetStatus(codes.Error, "not accepted")
-			span.RecordError(err)
+			t.failed(span, "not accepted", err)
 		}
 		span.End(trace.WithTimestamp(at))
 	}
@@ -126,11 +127,19 @@ func (t *Tracing) Handler(h queue.Handler) queue.Handler {
 		verdict, reply := queue.ResultOf(err)
 		span.SetAttributes(attribute.String("deferredqueue.verdict", string(verdict)), attribute.Int("deferredqueue.reply_code", reply.Code))
 		if err != nil && verdict != queue.AdminBounce {
-			span.SetStatus(codes.Error, reply.Content)
-			span.RecordError(err)
+			t.failed(span, fmt.Sprintf("%d %d.%d.%d", reply.Code, reply.Enhanced[0], reply.Enhanced[1], reply.Enhanced[2]), err)
 		}
 		return err
 	}
+}
+
+// failed says that something failed, and how if that may be told.
+func (t *Tracing) failed(span trace.Span, what string, err error) {
+	if t.opts.Addresses {
+		what = fmt.Sprint(err)
+		span.RecordError(err)
+	}
+	span.SetStatus(codes.Error, what)
 }
 
 // start begins the span of an attempt.

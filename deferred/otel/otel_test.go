@@ -128,9 +128,9 @@ func TestLife(t *testing.T) {
 				got := append(h.tell(), again.tell()...)
 				want := []string{
 					"receive producer deferred 1",
-					"process consumer deferred 1 TransientFailure failed: down",
+					"process consumer deferred 1 TransientFailure failed: 450 4.0.0",
 					"process consumer deferred 2 Delivery",
-					"process consumer example.com 1 Bounce failed: no such user",
+					"process consumer example.com 1 Bounce failed: 550 5.1.1",
 				}
 				if !slices.Equal(got, want) {
 					t.Errorf("got %q\nwant %q", got, want)
@@ -246,4 +246,25 @@ func TestRefused(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
+}
+
+// TestPrivacy: nothing that a span says names an address, unless it is asked for.
+func TestPrivacy(t *testing.T) {
+	for _, addresses := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHost(t, spool.NewMemory(), Options{Addresses: addresses}, func(_ context.Context, m *queue.Message) error {
+				return queue.Reject(550, "5.7.1 %s is no customer", m.Envelope.Sender)
+			}, nil)
+			h.run()
+			h.submit(t.Context())
+			synctest.Wait()
+			said := false
+			for _, s := range h.spans.GetSpans() {
+				said = said || strings.Contains(fmt.Sprint(s.Attributes, s.Status, s.Events), "a@example.org")
+			}
+			if said != addresses {
+				t.Errorf("Addresses %v: the sender is named: %v", addresses, said)
+			}
+		})
+	}
 }

@@ -59,7 +59,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	defer sp.Close()
 	ended := make(chan struct{}, 100)
 	sched, err := queue.NewScheduler(sp, p.inject, &queue.Options{
-		Logger: slog.New(slog.DiscardHandler),
+		Logger:  slog.New(slog.DiscardHandler),
+		Notices: &queue.NoticeOptions{ReportingMTA: "policy.example"},
 		Record: func(_ context.Context, r queue.Record) error {
 			fmt.Fprintf(out, "%-16s %-40s %v: %d %s\n", r.Type, r.Queue, r.Recipients, r.Response.Code, r.Response.Content)
 			if *once && r.Type != queue.Reception && !(r.Type == queue.Delivery && r.Queue == deferred.Queue) {
@@ -137,7 +138,7 @@ func demonstrate(addr string, out io.Writer, ended <-chan struct{}, cancel func(
 		}
 	}
 	timeout := time.After(30 * time.Second)
-	for range mails {
+	for range len(mails) + 2 { // two are refused, and their senders are told
 		select {
 		case <-ended:
 		case <-timeout:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/deferred"
+	"github.com/deferredqueue/deferredqueue/queue"
 )
 
 // The fields by which an application says for whom it sends. They are for this
@@ -26,7 +27,7 @@ type policy struct {
 // inject is the callback: the order of things is here, the things are below. What is
 // no verdict, such as a directory that is down, is tried again.
 func (p *policy) inject(ctx context.Context, m *deferred.Message) error {
-	if m.Envelope.Sender == "" { // a notice about one of ours: it is ours to sign
+	if m.Meta[queue.MetaNotice] != "" { // about a message of ours. An empty sender alone says nothing: anybody may have that
 		m.Meta["tenant"] = ownTenant
 	} else if err := p.identify(m); err != nil {
 		return err

@@ -57,6 +57,7 @@ func TestVerdicts(t *testing.T) {
 	}{
 		{"passes", "news@acme.example", news, nil, queue.Delivery, ""},
 		{"without a tenant", "news@acme.example", "Subject: x\n\nx\n", nil, queue.Bounce, "X-Tenant is missing"},
+		{"from nobody, without one", "", "Subject: x\n\nx\n", nil, queue.Bounce, "X-Tenant is missing"},
 		{"with an unknown one", "news@acme.example", "X-Tenant: nobody\n\nx\n", nil, queue.Bounce, "no tenant"},
 		{"from another's domain", "boss@bank.example", news, nil, queue.Bounce, "no domain of tenant acme"},
 		{"under review", "news@acme.example", news, func(t *tenant) { t.review = true }, queue.TransientFailure, "hold: "},
@@ -175,11 +176,14 @@ func TestHoldAndRelease(t *testing.T) {
 // Lesson 6: a bug does not let mail pass. A panic is a failed attempt like others.
 func TestFailsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		srv, sent := serve(t, static{"acme": nil}, func(context.Context, *deferred.Message) error { panic("a bug") })
-		_ = srv.Send("news@acme.example", to, news)
+		srv, sent := serve(t, static{"acme": acme(t)}, func(context.Context, *deferred.Message) error { panic("a bug") })
+		if err := srv.Send("news@acme.example", to, news); err != nil {
+			t.Fatal(err)
+		}
 		srv.Advance(8 * 24 * time.Hour)
-		if len(sent.all()) != 0 || len(srv.Records(queue.Bounce, queue.Expiration)) != 1 {
-			t.Errorf("sent %d, records %v", len(sent.all()), srv.Records())
+		r := srv.Records(queue.Expiration)
+		if len(sent.all()) != 0 || len(r) != 1 || !strings.Contains(r[0].Response.Content, "a bug") {
+			t.Errorf("sent %d, records %v", len(sent.all()), r)
 		}
 	})
 }
@@ -217,6 +221,23 @@ func TestExpires(t *testing.T) {
 	})
 }
 
+// Lesson 9: the notice to a sender passes the policy like other mail, and is signed by
+// the service itself.
+func TestNotice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := &tenant{name: ownTenant, key: newKey(t)}
+		srv, sent := serve(t, static{ownTenant: own}, nil)
+		if err := srv.Send("news@acme.example", to, news); err != nil { // of a tenant that is not there
+			t.Fatal(err)
+		}
+		got := sent.all()
+		if len(got) != 1 || got[0].queue != "service@acme.example" || !strings.Contains(got[0].text, "report-type=delivery-status") {
+			t.Fatalf("%+v was sent", got)
+		}
+		verify(t, got[0].text, own.key)
+	})
+}
+
 // serve runs the policy, and a handler that keeps what would be sent. after, if not
 // nil, is a step behind it.
 func serve(t *testing.T, dir directory, after deferred.Handler) (*deferredtest.Server, *outbox) {
@@ -227,7 +248,7 @@ func serve(t *testing.T, dir directory, after deferred.Handler) (*deferredtest.S
 			return err
 		}
 		return after(ctx, m)
-	}, &queue.Options{Record: rec.Record, Configure: func(string) queue.Config {
+	}, &queue.Options{Record: rec.Record, Notices: &queue.NoticeOptions{ReportingMTA: "mail.example", DelayAfter: -1}, Configure: func(string) queue.Config {
 		return queue.Config{Backoff: queue.Backoff{Jitter: -1}} // so that times are exact
 	}})
 	if err != nil {

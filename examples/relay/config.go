@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,6 +15,20 @@ import (
 
 	"github.com/deferredqueue/deferredqueue/queue"
 )
+
+// A config is what the command line says.
+type config struct {
+	host, listen, metrics string
+	dir, hostname         string
+	user, passwordFile    string
+	noTLS, once           bool
+
+	roots   *x509.CertPool // that vouch for the smart host; nil: those of the system
+	maxUses int            // messages for each connection
+	idle    time.Duration
+	backoff queue.Backoff
+	logger  *slog.Logger
+}
 
 func parse(args []string, out io.Writer) (*config, error) {
 	host, err := os.Hostname()

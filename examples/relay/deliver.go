@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 
 	"github.com/emersion/go-smtp"
@@ -17,6 +18,7 @@ import (
 type delivery struct {
 	pool     *pool
 	hostname string
+	logger   *slog.Logger
 }
 
 // deliver hands a message to the smart host. What that says of each recipient is the
@@ -36,8 +38,10 @@ func (d *delivery) deliver(ctx context.Context, m *queue.Message) error {
 	if err != nil {
 		return err
 	}
-	if err := d.tellRelayed(ctx, c, m, results); err != nil {
-		return err
+	if !c.dsn {
+		if err := d.tellRelayed(ctx, m, results); err != nil { // the message is there: it is not sent again for that
+			d.logger.Warn("a notice of success could not be made", "id", m.ID, "error", err)
+		}
 	}
 	if len(results) == 1 {
 		return results[0]
@@ -144,12 +148,9 @@ func isClosing(err error) bool {
 	return ok && reply.Code == 421
 }
 
-// tellRelayed sends the notices that were asked for about what the smart host has
-// taken, if that sends none itself (RFC 3461, section 5.2.2).
-func (d *delivery) tellRelayed(ctx context.Context, c *conn, m *queue.Message, results []error) error {
-	if ok, _ := c.Extension("DSN"); ok {
-		return nil
-	}
+// tellRelayed sends the notices that were asked for about what a smart host has taken
+// that sends none itself (RFC 3461, section 5.2.2).
+func (d *delivery) tellRelayed(ctx context.Context, m *queue.Message, results []error) error {
 	r, err := m.Report(dsn.Relayed)
 	if err != nil {
 		return err

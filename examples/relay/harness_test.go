@@ -20,7 +20,6 @@ import (
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 
-	"github.com/deferredqueue/deferredqueue/deferred/deferredtest"
 	"github.com/deferredqueue/deferredqueue/queue"
 	"github.com/deferredqueue/deferredqueue/queue/recordlog"
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -314,13 +313,4 @@ func httpGet(t *testing.T, url string) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-func contextWithTimeout(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(t.Context(), d)
-}
-
-func message(t *testing.T, env spool.Envelope) *queue.Message {
-	t.Helper()
-	return deferredtest.NewMessage(t, env, text)
 }

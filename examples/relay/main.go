@@ -14,12 +14,10 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -101,7 +99,7 @@ func open(c *config) (_ *relay, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &delivery{pool: r.pool, hostname: c.hostname}
+	d := &delivery{pool: r.pool, hostname: c.hostname, logger: c.logger}
 	if err := r.sched.Handle("*", d.deliver); err != nil {
 		return nil, err
 	}
@@ -177,17 +175,3 @@ func (r *relay) close() error {
 // inject is the policy: none. The queue of a message is then the domain of its
 // recipient. Notices come here, too.
 func inject(context.Context, *queue.Message) error { return nil }
-
-// A config is what the command line says.
-type config struct {
-	host, listen, metrics string
-	dir, hostname         string
-	user, passwordFile    string
-	noTLS, once           bool
-
-	roots   *x509.CertPool // that vouch for the smart host; nil: those of the system
-	maxUses int            // messages for each connection
-	idle    time.Duration
-	backoff queue.Backoff
-	logger  *slog.Logger
-}

@@ -31,6 +31,7 @@ type conn struct {
 	net    net.Conn
 	uses   int
 	broken bool
+	dsn    bool      // the other side sends notices itself
 	since  time.Time // when it became idle
 }
 
@@ -127,6 +128,7 @@ func (p *pool) dial(ctx context.Context) (_ *conn, err error) {
 	if err := c.Hello(p.config.hostname); err != nil {
 		return nil, err
 	}
+	c.dsn, _ = c.Extension("DSN")
 	return c, p.auth(c)
 }
 

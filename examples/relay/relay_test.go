@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"github.com/deferredqueue/deferredqueue/deferred/deferredtest"
 	"github.com/deferredqueue/deferredqueue/queue"
 	"github.com/deferredqueue/deferredqueue/spool"
 )
@@ -325,9 +327,10 @@ func TestPlainHost(t *testing.T) {
 // deadline.
 func TestHangs(t *testing.T) {
 	h := startHost(t, nil)
-	release := make(chan struct{})
+	reached, release := make(chan struct{}), make(chan struct{})
 	h.set(func() {
 		h.onData = func(*session) error {
+			close(reached)
 			<-release
 			return nil
 		}
@@ -337,11 +340,15 @@ func TestHangs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &delivery{pool: r.pool, hostname: "relay.example"}
-	ctx, cancel := contextWithTimeout(t, 100*time.Millisecond)
+	d := &delivery{pool: r.pool, hostname: "relay.example", logger: c.logger}
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	m := message(t, to("b@example.com"))
-	if err := d.deliver(ctx, m); err == nil {
+	m := deferredtest.NewMessage(t, to("b@example.com"), text)
+	delivered := make(chan error, 1)
+	go func() { delivered <- d.deliver(ctx, m) }()
+	<-reached // it has the content, and says nothing
+	cancel()
+	if err := <-delivered; err == nil {
 		t.Error("delivered")
 	}
 	close(release)

@@ -31,6 +31,7 @@ type stream struct {
 func (s *stream) flush(rotate bool) error {
 	if s.file != nil && s.old() { // before what is new
 		if err := s.finish(); err != nil {
+			s.forgetRefused()
 			return err
 		}
 	}
