@@ -30,8 +30,8 @@
 // # After a crash
 //
 // The segment that was being written stays as it is, and may end in the middle of a
-// line: readers take what comes before it. The next Open makes it read-only. Several
-// processes may write to one directory: each segment is locked by who writes it.
+// line: readers take what comes before it. The next Open makes it read-only. A directory
+// belongs to one Log; any number of readers may look at it.
 //
 // # Reading
 //

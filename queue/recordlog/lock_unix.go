@@ -7,6 +7,6 @@ import (
 	"syscall"
 )
 
-// lock reports whether nobody else writes to f, and keeps others from it until f is
+// lock reports whether nobody else has locked f, and keeps others from it until f is
 // closed or the process has ended.
 func lock(f *os.File) bool { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil }

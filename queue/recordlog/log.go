@@ -15,8 +15,12 @@ import (
 // maxPending is how many bytes of records that were taken may wait to be on disk.
 const maxPending = 8 << 20
 
-// ErrClosed is what Record answers after Close.
-var ErrClosed = errors.New("recordlog: the log is closed")
+var (
+	// ErrClosed is what Record answers after Close.
+	ErrClosed = errors.New("recordlog: the log is closed")
+	// ErrInUse is what Open answers while another Log writes into the directory.
+	ErrInUse = errors.New("recordlog: another log writes into the directory")
+)
 
 // A Log writes records. Its methods are safe for concurrent use.
 type Log struct {
@@ -24,6 +28,7 @@ type Log struct {
 	opts Options
 	fs   fileSystem
 
+	lock *os.File      // of the directory
 	wake chan struct{} // something is to be written at once
 	done chan struct{} // the writer has ended
 
@@ -56,8 +61,9 @@ type line struct {
 
 func newBatch() *batch { return &batch{done: make(chan struct{})} }
 
-// Open returns a Log that writes into a directory, which is made if need be. What
-// processes that are gone have left there is finished. nil opts are the defaults.
+// Open returns a Log that writes into a directory, which is made if need be. What a
+// process that is gone has left there is finished. While another Log has the directory
+// the error is [ErrInUse]. nil opts are the defaults.
 func Open(dir string, opts *Options) (*Log, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
@@ -73,11 +79,15 @@ func open(dir string, opts Options, fs fileSystem) (*Log, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("recordlog: Open: %w", err)
 	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
 	if err := finishOrphans(dir, opts.Logger); err != nil {
-		return nil, fmt.Errorf("recordlog: Open: finishing what another process has left: %w", err)
+		return nil, errors.Join(fmt.Errorf("recordlog: Open: finishing what another process has left: %w", err), lock.Close())
 	}
 	l := &Log{
-		dir: dir, opts: opts, fs: fs, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		dir: dir, opts: opts, fs: fs, lock: lock, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		streams: map[string]*stream{},
 	}
 	l.mu.batch = newBatch()
@@ -185,7 +195,7 @@ func (l *Log) Close() error {
 	l.hurry(b)
 	l.mu.Unlock()
 	<-l.done
-	return b.err
+	return errors.Join(b.err, l.lock.Close())
 }
 
 // write owns the segments.

@@ -114,6 +114,9 @@ func TestFollow(t *testing.T) {
 			t.Fatal(err)
 		}
 		got = append(got, int(it.Record.Size))
+		if _, suffix, _ := parseName(it.Mark.Segment); it.Mark.Segment < cursor[suffix].Segment {
+			t.Errorf("%v comes behind %v", it.Mark, cursor[suffix])
+		}
 		cursor.Advance(it.Mark)
 		if len(got) == 40 {
 			break

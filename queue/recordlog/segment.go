@@ -75,21 +75,23 @@ func finishOrphans(dir string, log *slog.Logger) error {
 
 func finishOrphan(path string) (done bool, err error) {
 	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
 	if err != nil || isFinished(info) {
 		return false, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	return true, os.Chmod(path, modeFinished)
+}
+
+// lockDir keeps other Logs out of a directory, until the file is closed or the process
+// has ended.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR|os.O_CREATE, modeOpen)
 	if err != nil {
-		return false, err
+		return nil, fmt.Errorf("recordlog: Open: %w", err)
 	}
-	defer f.Close()
 	if !lock(f) {
-		return false, nil // it is being written
+		return nil, errors.Join(fmt.Errorf("%w: %s", ErrInUse, dir), f.Close())
 	}
-	return true, f.Chmod(modeFinished)
+	return f, nil
 }
 
 // A fileSystem is what a Log does with files.
@@ -115,9 +117,6 @@ func (osFiles) create(name string) (file, error) {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, modeOpen)
 	if err != nil {
 		return nil, err
-	}
-	if !lock(f) {
-		return nil, errors.Join(fmt.Errorf("another process has locked %s", name), f.Close())
 	}
 	return osFile{f}, nil
 }

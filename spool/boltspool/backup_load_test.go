@@ -42,7 +42,8 @@ func TestBackupUnderLoad(t *testing.T) {
 	c.removeAll()
 	storeOne(t, s, noise(taleSegment)) // the segment before is closed
 	s.keeper.run(func() { s.keeper.work() })
-	if st := s.Stats(); st.Segments > 2 || st.Entries != 1 || st.SpareBytes > 3*taleSegment {
+	// Two spares, each up to a quarter longer than a segment, and one that a renewal has added.
+	if st := s.Stats(); st.Segments > 2 || st.Entries != 1 || st.SpareBytes > 4*taleSegment {
 		t.Errorf("space is not used again after the backups: %+v", st)
 	}
 	if big, _ := filepath.Glob(filepath.Join(s.dir, "big", "*", "*")); len(big) > 0 {
