@@ -159,8 +159,12 @@ func (s *Spool) resume(left leftover) error {
 	if s.marks, err = newMarks(s.fs, s.marksName(), s.logger); err != nil {
 		return err
 	}
+	synced := max(left.synced, s.synced) // else damage behind the checkpoint, found now, looks like a torn end to the next
 	if end := s.mu.end.Place; end.Offset() > seglog.Beginning.Offset() { // behind a group
-		s.marks.synced(end)
+		synced = max(synced, end)
+	}
+	if synced > 0 {
+		s.marks.synced(synced)
 	}
 	if err := s.keeper.begin(); err != nil {
 		return err

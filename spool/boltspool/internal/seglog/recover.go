@@ -106,6 +106,9 @@ func (l *Log) list() (segments map[uint32]int64, spares []string, err error) {
 // reported, and the segment set aside.
 func (l *Log) Replay(start Start, apply func(Group) error, report func(*Damage) error) error {
 	w := &walk{l: l, start: start, off: segmentHeader, number: start.Number, gaps: start.Place == 0, report: report}
+	if n := start.Place.Segment(); n > 0 { // the next group may not stand before it, although the segments there are gone
+		l.mu.last = max(l.mu.last, n-1)
+	}
 	for n := range l.mu.segments {
 		if n >= start.Place.Segment() {
 			w.segments = append(w.segments, n)
@@ -142,11 +145,11 @@ func (l *Log) Resume() error {
 	if err := l.confirm(); err != nil {
 		return err
 	}
-	if l.cur != nil && l.cur.set { // nothing is written to a segment that is damaged
-		l.cur = nil
-	}
 	if err := l.deleteBehind(); err != nil {
 		return err
+	}
+	if l.cur != nil && l.cur.set { // nothing is written to a segment that is damaged
+		l.cur = nil
 	}
 	s := l.cur
 	if err := l.FS.SyncDir(l.Dir); err != nil {
