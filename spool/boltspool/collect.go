@@ -259,7 +259,7 @@ func (g *group) judgeMoves(moves []*move) {
 			continue
 		}
 		g.moves = append(g.moves, m)
-		g.grows = true
+		g.grows, g.leaves = true, true
 		g.blocks += len(m.block)
 		g.bytes += int64(len(m.block))
 		if m.body != nil {

@@ -16,7 +16,8 @@ const (
 )
 
 // logKeep is how much room new mail leaves in the log to what ends and changes
-// stored messages.
+// stored messages. What brings something new along, such as a notice, leaves half of it
+// to what does not.
 func (s *Spool) logKeep() int64 { return min(s.opts.SegmentSize/2, maxLogKeep) }
 
 // commitLoop is the committer: the only goroutine that writes to the log. It

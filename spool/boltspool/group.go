@@ -21,6 +21,7 @@ type group struct {
 	brought  []*broughtBody        // in the order of the log
 	moves    []*move               // that are made, before the units
 	grows    bool                  // units that need new space are among them
+	leaves   bool                  // and new mail, or what is moved: it leaves all the room that is kept
 	bytes    int64                 // of blocks and of bodies in segments
 	blocks   int                   // of that, of blocks
 	appended bool
@@ -70,7 +71,7 @@ func (g *group) reset() {
 	g.units, g.brought, g.moves = g.units[:0], g.brought[:0], g.moves[:0]
 	clear(g.entries)
 	clear(g.refs)
-	g.grows, g.appended, g.bytes, g.blocks = false, false, 0, 0
+	g.grows, g.leaves, g.appended, g.bytes, g.blocks = false, false, false, 0, 0
 }
 
 func newGroup(s *Spool) *group {
@@ -226,6 +227,7 @@ func (g *group) bodySize(use bodyUse) (size int64, lost bool) {
 func (g *group) accept(u *unit) {
 	g.units = append(g.units, u)
 	g.grows = g.grows || u.grows
+	g.leaves = g.leaves || u.grows && u.fresh
 	g.bytes += int64(len(u.block))
 	g.blocks += len(u.block)
 	for i := range u.changes {

@@ -25,7 +25,11 @@ func (g *group) write() (start seglog.Place, err error) {
 		g.payload = append(g.payload, u.block...)
 	}
 	if g.grows {
-		if err := g.s.log.Secure(g.bytes, g.s.logKeep()); err != nil {
+		keep := g.s.logKeep()
+		if !g.leaves {
+			keep /= 2
+		}
+		if err := g.s.log.Secure(g.bytes, keep); err != nil {
 			return 0, err
 		}
 	}

@@ -159,7 +159,9 @@ func (s *Spool) resume(left leftover) error {
 	if s.marks, err = newMarks(s.fs, s.marksName(), s.logger); err != nil {
 		return err
 	}
-	synced := max(left.synced, s.synced) // else damage behind the checkpoint, found now, looks like a torn end to the next
+	// Else damage that was found now, and that no checkpoint tells of, looks like a torn
+	// end to the next process.
+	synced := max(left.synced, s.synced)
 	if end := s.mu.end.Place; end.Offset() > seglog.Beginning.Offset() { // behind a group
 		synced = max(synced, end)
 	}
