@@ -62,3 +62,36 @@ func ExampleReject() {
 	fmt.Println(err)
 	// Output: 550 5.7.1 no key for example.com
 }
+
+// NewListener opens nothing yet. What is not safe it refuses, and says what to do.
+func ExampleNewListener() {
+	inject := func(context.Context, *deferred.Message) error { return nil }
+	sched, err := queue.NewScheduler(spool.NewMemory(), inject, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = deferred.NewListener(sched, &deferred.Options{DeferredQueue: true})
+	fmt.Println(err)
+	_, err = deferred.NewListener(sched, &deferred.Options{DeferredQueue: true, Addr: "0.0.0.0:2525"})
+	fmt.Println(err != nil)
+	// Output:
+	// <nil>
+	// true
+}
+
+// Run serves and works until its context is done, and then stops in order.
+func ExampleRun() {
+	inject := func(context.Context, *deferred.Message) error { return nil }
+	sched, err := queue.NewScheduler(spool.NewMemory(), inject, &queue.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	l, err := deferred.NewListener(sched, &deferred.Options{DeferredQueue: true, Addr: "127.0.0.1:0"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	stop() // as a signal would
+	fmt.Println(deferred.Run(ctx, l))
+	// Output: <nil>
+}

@@ -54,7 +54,7 @@ func TestPages(t *testing.T) {
 var (
 	link    = regexp.MustCompile(`\]\(([^()\s]+)\)`)
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
-	dropped = regexp.MustCompile("[^\\pL\\pN _-]")
+	dropped = regexp.MustCompile(`[^\pL\pN _-]`)
 )
 
 // Every relative link of every page leads to a file, and to a heading in it.

@@ -96,3 +96,33 @@ func ExampleFollow() {
 	// bounced: 1@example.org
 	// bounced: 2@example.org
 }
+
+// Read yields what a Query selects, in the order in which it was written.
+func ExampleRead() {
+	dir, err := os.MkdirTemp("", "records")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	records, err := recordlog.Open(dir, &recordlog.Options{Meta: []string{"tenant"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, typ := range []queue.RecordType{queue.Reception, queue.Bounce} {
+		meta := map[string]string{"tenant": "acme", "secret": "x"}
+		r := queue.Record{Type: typ, Time: time.Now(), Sender: "ada@example.org", Meta: meta}
+		if err := records.Record(context.Background(), r); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := records.Close(); err != nil {
+		log.Fatal(err)
+	}
+	for it, err := range recordlog.Read(dir, &recordlog.Query{Types: []queue.RecordType{queue.Bounce}}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(it.Record.Type, it.Record.Sender, it.Record.Meta)
+	}
+	// Output: Bounce ada@example.org map[tenant:acme]
+}
