@@ -79,7 +79,7 @@ const defaultMaxContent = 50 << 10
 // withDefaults returns r with its zero fields filled.
 func (r *Report) withDefaults() *Report {
 	c := *r
-	if c.ReportingMTA == "" {
+	if clean(c.ReportingMTA, true) == "" { // blank is no name either
 		c.ReportingMTA = "localhost"
 	}
 	if c.From == "" {
