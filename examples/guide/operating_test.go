@@ -17,7 +17,7 @@ import (
 	"github.com/deferredqueue/deferredqueue/queue/recordlog"
 )
 
-// health is for a load balancer: whether mail would be taken now.
+// health is for a load balancer: whether messages can be accepted now.
 func health(sched *queue.Scheduler) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		if err := sched.Ready(); err != nil {
