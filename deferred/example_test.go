@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/smtp"
+	"strings"
 
 	"github.com/deferredqueue/deferredqueue/deferred"
 	"github.com/deferredqueue/deferredqueue/queue"
@@ -73,25 +74,35 @@ func ExampleNewListener() {
 	_, err = deferred.NewListener(sched, &deferred.Options{DeferredQueue: true})
 	fmt.Println(err)
 	_, err = deferred.NewListener(sched, &deferred.Options{DeferredQueue: true, Addr: "0.0.0.0:2525"})
-	fmt.Println(err != nil)
+	fmt.Println(err)
 	// Output:
 	// <nil>
-	// true
+	// smtpserver: 0.0.0.0:2525 can be reached from other machines, and this listener accepts mail before it is looked at: set Options.RelayHosts, Options.Auth or client certificates in Options.TLS to say who is trusted, or listen on loopback
 }
 
 // Run serves and works until its context is done, and then stops in order.
 func ExampleRun() {
-	inject := func(context.Context, *deferred.Message) error { return nil }
+	ctx, stop := context.WithCancel(context.Background()) // signal.NotifyContext in a host
+	defer stop()
+	inject := func(context.Context, *deferred.Message) error {
+		fmt.Println("inject")
+		stop()
+		return nil
+	}
 	sched, err := queue.NewScheduler(spool.NewMemory(), inject, &queue.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
+		log.Fatal(err)
+	}
+	env := spool.Envelope{Sender: "a@example.com", Recipients: []spool.Recipient{{Address: "b@example.net"}}}
+	if _, err := sched.Submit(ctx, env, nil, strings.NewReader("Subject: hello\r\n\r\nHi\r\n")); err != nil {
 		log.Fatal(err)
 	}
 	l, err := deferred.NewListener(sched, &deferred.Options{DeferredQueue: true, Addr: "127.0.0.1:0"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	stop() // as a signal would
 	fmt.Println(deferred.Run(ctx, l))
-	// Output: <nil>
+	// Output:
+	// inject
+	// <nil>
 }

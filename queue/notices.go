@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/queue/dsn"
@@ -70,7 +71,7 @@ func (o *NoticeOptions) withDefaults() (*NoticeOptions, error) {
 	if opts.MaxContent < 0 {
 		return nil, errors.New("queue: Options.Notices: MaxContent must not be negative")
 	}
-	if opts.ReportingMTA == "" {
+	if strings.TrimSpace(opts.ReportingMTA) == "" {
 		host, err := os.Hostname()
 		if err != nil {
 			return nil, fmt.Errorf("queue: Options.Notices: set ReportingMTA: %w", err)

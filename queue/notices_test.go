@@ -385,3 +385,16 @@ func TestNoticeOfOperatorOnFullSpool(t *testing.T) {
 		}
 	})
 }
+
+// TestNoticeNames: a blank name in a host's configuration is none.
+func TestNoticeNames(t *testing.T) {
+	for _, name := range []string{"", " ", "\t\n"} {
+		o, err := (&NoticeOptions{ReportingMTA: name}).withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.TrimSpace(o.ReportingMTA) == "" || !strings.HasSuffix(o.From, "@"+o.ReportingMTA) {
+			t.Errorf("with %q: reports by %q, from %q", name, o.ReportingMTA, o.From)
+		}
+	}
+}

@@ -48,12 +48,11 @@ func shape(name string) queue.Config {
 	if name == queue.Deferred {
 		return queue.Config{}
 	}
-	rate, _ := queue.ParseRate("100/m") // max_message_rate
 	return queue.Config{
 		Backoff:     queue.Backoff{Base: 20 * time.Minute, Max: 4 * time.Hour}, // retry_interval, max_retry_interval
 		MaxAge:      24 * time.Hour,                                            // max_age
 		Concurrency: 10,                                                        // connection_limit
-		Rate:        rate,
+		Rate:        queue.Rate{N: 100, Per: time.Minute},                      // max_message_rate, "100/m" for ParseRate
 	}
 }
 

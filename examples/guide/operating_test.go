@@ -80,10 +80,13 @@ func TestOperating(t *testing.T) {
 		if n := len(srv.Records(queue.Delivery)); n != 2 {
 			t.Errorf("%d deliveries, want 2", n)
 		}
-		w := httptest.NewRecorder()
-		health(srv.Scheduler())(w, nil)
-		if w.Code != http.StatusOK {
-			t.Errorf("health: %d %s", w.Code, w.Body)
+		for full, want := range map[bool]int{false: http.StatusOK, true: http.StatusServiceUnavailable} {
+			srv.Spool.SetFull(full)
+			w := httptest.NewRecorder()
+			health(srv.Scheduler())(w, nil)
+			if w.Code != want {
+				t.Errorf("full %t: health is %d %s, want %d", full, w.Code, w.Body, want)
+			}
 		}
 	})
 }

@@ -2,12 +2,15 @@ package guide
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/deferred"
+	"github.com/deferredqueue/deferredqueue/deferred/deferredtest"
 	"github.com/deferredqueue/deferredqueue/queue"
+	"github.com/deferredqueue/deferredqueue/spool"
 )
 
 // route names the next queue.
@@ -21,8 +24,8 @@ func route(_ context.Context, m *deferred.Message) error {
 }
 
 // handle says who works on which queue; call it before Run.
-func handle(sched *queue.Scheduler, deliver, print queue.Handler) error {
-	if err := sched.Handle("billing", print); err != nil {
+func handle(sched *queue.Scheduler, deliver, bill queue.Handler) error {
+	if err := sched.Handle("billing", bill); err != nil {
 		return err
 	}
 	if err := sched.Handle("shop@*", deliver); err != nil {
@@ -33,27 +36,34 @@ func handle(sched *queue.Scheduler, deliver, print queue.Handler) error {
 
 func TestQueues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		srv := serve(t, route, nil, nil)
-		for _, from := range []string{"billing@example.com", "app@example.com"} {
-			if err := srv.Send(from, []string{"ada@example.net"}, "Subject: x\n\nx\n"); err != nil {
-				t.Fatal(err)
-			}
-		}
-		srv.Advance(time.Second)
-		got := make(map[string]int)
-		for _, r := range srv.Records(queue.Delivery) {
-			got[r.Queue]++
-		}
-		if got["billing"] != 1 || got["summer:shop@example.net"] != 1 || got[queue.Deferred] != 2 {
-			t.Errorf("deliveries by queue: %v", got)
-		}
-		sched, err := queue.NewScheduler(srv.Spool, route, nil)
+		sp := spool.NewMemory()
+		defer sp.Close()
+		sched, err := queue.NewScheduler(sp, route, &queue.Options{Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		done := func(context.Context, *deferred.Message) error { return nil }
-		if err := handle(sched, done, done); err != nil {
-			t.Error(err)
+		worked := make(chan string, 2)
+		by := func(name string) queue.Handler {
+			return func(_ context.Context, m *deferred.Message) error {
+				worked <- m.Queue + " by " + name
+				return nil
+			}
+		}
+		if err := handle(sched, by("deliver"), by("bill")); err != nil {
+			t.Fatal(err)
+		}
+		srv := deferredtest.Serve(t, sched, nil)
+		for from, want := range map[string]string{
+			"billing@example.com": "billing by bill",
+			"app@example.com":     "summer:shop@example.net by deliver",
+		} {
+			if err := srv.Send(from, []string{"ada@example.net"}, "Subject: x\n\nx\n"); err != nil {
+				t.Fatal(err)
+			}
+			srv.Advance(time.Second)
+			if got := <-worked; got != want {
+				t.Errorf("%s: %s, want %s", from, got, want)
+			}
 		}
 	})
 }
