@@ -393,8 +393,8 @@ func TestNoticeNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.TrimSpace(o.ReportingMTA) == "" || !strings.HasSuffix(o.From, "@"+o.ReportingMTA) {
-			t.Errorf("with %q: reports by %q, from %q", name, o.ReportingMTA, o.From)
+		if strings.TrimSpace(o.ReportingMTA) == "" {
+			t.Errorf("with %q: reports by %q", name, o.ReportingMTA)
 		}
 	}
 }
