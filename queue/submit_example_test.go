@@ -17,9 +17,18 @@ func quiet(context.Context, queue.Record) error { return nil }
 
 // delivered yields the records of what left the queues behind the deferred one.
 func delivered(s *queue.Scheduler, n int) <-chan queue.Record {
+	return deliveries(s, n, func(r queue.Record) bool { return r.Queue != queue.Deferred })
+}
+
+// routed yields the records of what inject sent on.
+func routed(s *queue.Scheduler, n int) <-chan queue.Record {
+	return deliveries(s, n, func(r queue.Record) bool { return r.Queue == queue.Deferred })
+}
+
+func deliveries(s *queue.Scheduler, n int, from func(queue.Record) bool) <-chan queue.Record {
 	c := make(chan queue.Record, n)
 	err := s.Observe(func(r queue.Record) {
-		if r.Type == queue.Delivery && r.Queue != queue.Deferred {
+		if r.Type == queue.Delivery && from(r) {
 			c <- queue.Record{Type: r.Type, Queue: r.Queue}
 		}
 	})

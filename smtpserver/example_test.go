@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/smtp"
 	"regexp"
+	"time"
 
 	"github.com/deferredqueue/deferredqueue/queue"
 	"github.com/deferredqueue/deferredqueue/smtpserver"
@@ -61,6 +62,42 @@ func Example() {
 	// seen: hello for b@example.org from localhost
 	// shut down: <nil>
 	// served: true
+	// stopped: <nil>
+}
+
+// It serves Options.Addr, or a listener that the host has: of systemd, or one on a free
+// port as here. Shutdown ends it.
+func ExampleListener_ListenAndServe() {
+	sched, seen := scheduler()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	l, err := smtpserver.NewListener(sched, &smtpserver.Options{DeferredQueue: true, Listener: ln})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served, ran := make(chan error, 1), make(chan error, 1)
+	go func() { served <- l.ListenAndServe() }()
+	go func() { ran <- l.Scheduler().Run(ctx) }()
+	content := "Subject: hello\r\n\r\nHello.\r\n"
+	err = smtp.SendMail(ln.Addr().String(), nil, "a@example.com", []string{"b@example.org"}, []byte(content))
+	fmt.Println("sent:", err)
+	<-seen
+
+	stopping, stop := context.WithTimeout(context.Background(), 10*time.Second)
+	defer stop()
+	fmt.Println("shut down:", l.Shutdown(stopping)) // senders first, then the scheduler
+	fmt.Println("served:", <-served)
+	cancel()
+	fmt.Println("stopped:", <-ran)
+	// Output:
+	// sent: <nil>
+	// shut down: <nil>
+	// served: smtpserver: server closed
 	// stopped: <nil>
 }
 

@@ -70,6 +70,30 @@ func ExampleWrapListener() {
 	// shut down: <nil>
 }
 
+// Shutdown lets transactions end that are under way, and Accept says that it is over.
+func ExampleWrappedListener_Shutdown() {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	wrapped, err := smtpserver.WrapListener(ln, &smtpserver.Options{DeferredQueue: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	accepted := make(chan error, 1)
+	go func() { // what the Serve of a go-smtp server does
+		_, err := wrapped.Accept()
+		accepted <- err
+	}()
+	fmt.Println("shut down:", wrapped.Shutdown(context.Background()))
+	fmt.Println("accepted:", errors.Is(<-accepted, net.ErrClosed))
+	// Output:
+	// shut down: <nil>
+	// accepted: true
+}
+
 func scheduler() (*queue.Scheduler, chan string) {
 	seen := make(chan string, 10)
 	sched, err := queue.NewScheduler(spool.NewMemory(), func(_ context.Context, m *queue.Message) error {

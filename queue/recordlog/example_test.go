@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -125,4 +126,62 @@ func ExampleRead() {
 		fmt.Println(it.Record.Type, it.Record.Sender, it.Record.Meta)
 	}
 	// Output: Bounce ada@example.org map[tenant:acme]
+}
+
+// Records of what is still under way wait for FlushInterval. Who reads them sooner says so.
+func ExampleLog_Flush() {
+	dir, err := os.MkdirTemp("", "records")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	records, err := recordlog.Open(dir, &recordlog.Options{FlushInterval: time.Hour})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer records.Close()
+	ctx := context.Background()
+	if err := records.Record(ctx, queue.Record{Type: queue.Reception, Sender: "ada@example.org"}); err != nil {
+		log.Fatal(err)
+	}
+	if err := records.Flush(ctx); err != nil {
+		log.Fatal(err)
+	}
+	for it, err := range recordlog.Read(dir, nil) {
+		fmt.Println(it.Record.Type, it.Record.Sender, err)
+	}
+	// Output: Reception ada@example.org <nil>
+}
+
+// What is finished is read-only, and may be moved to an archive.
+func ExampleLog_Rotate() {
+	dir, err := os.MkdirTemp("", "records")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	records, err := recordlog.Open(dir, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer records.Close()
+	ctx := context.Background()
+	if err := records.Record(ctx, queue.Record{Type: queue.Reception, Sender: "ada@example.org"}); err != nil {
+		log.Fatal(err)
+	}
+	if err := records.Rotate(ctx); err != nil {
+		log.Fatal(err)
+	}
+	finished, err := filepath.Glob(filepath.Join(dir, "*.zst"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, path := range finished {
+		info, err := os.Stat(path)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(filepath.Ext(path), info.Mode())
+	}
+	// Output: .zst -r--r-----
 }
