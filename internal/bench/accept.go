@@ -22,7 +22,8 @@ type acceptFlags struct {
 	duration                    time.Duration
 	quick, source, pipelining   bool
 	reception, check            bool
-	dir, json, svg, profiles    string
+	dir, json, svg              string
+	profiles, exim              string
 }
 
 func parseAccept(args []string, stderr io.Writer) (*acceptFlags, error) {
@@ -46,6 +47,7 @@ func parseAccept(args []string, stderr io.Writer) (*acceptFlags, error) {
 	fs.BoolVar(&f.check, "check", false, "exit 1 below target, and when a target was not measured")
 	fs.StringVar(&f.dir, "dir", os.TempDir(), "where the servers store; deleted at the end")
 	fs.StringVar(&f.profiles, "profiles", "", "write CPU profiles of our own servers to this directory, one per measurement; go tool pprof reads them")
+	fs.StringVar(&f.exim, "exim", "", "the directory into which the packages of Exim are unpacked, where those of Postfix exclude them")
 	fs.StringVar(&f.json, "json", "", "write the results to this file")
 	fs.StringVar(&f.svg, "svg", "", "write a plot to this file")
 	if err := parse(fs, args); err != nil {
@@ -91,7 +93,7 @@ func (f *acceptFlags) runner(progress io.Writer) (*runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.rounds, r.pipelining, r.source, r.profiles = f.rounds, f.pipelining, f.source, f.profiles
+	r.rounds, r.pipelining, r.source, r.profiles, r.exim = f.rounds, f.pipelining, f.source, f.profiles, f.exim
 	r.measured = phase{Duration: f.duration, Messages: f.messages}
 	r.warmup = phase{Duration: min(f.duration/3, maxWarmup), Messages: f.messages}
 	return r, nil

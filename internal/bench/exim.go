@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // eximConfig only stores (queue_only).
@@ -30,13 +32,32 @@ chunking_advertise_hosts = *
 pipelining_advertise_hosts = *
 never_users =
 keep_environment =
+exim_path = %[4]s
 begin routers
 begin transports
 `
 
+// findExim finds the program, in unpacked first if that is not empty, and what its
+// environment needs then.
+func findExim(unpacked string) (program string, env []string, err error) {
+	if unpacked == "" {
+		program, err = lookProgram("exim4", "exim")
+		return program, nil, err
+	}
+	if unpacked, err = filepath.Abs(unpacked); err != nil {
+		return "", nil, err
+	}
+	program = filepath.Join(unpacked, "usr/sbin/exim4")
+	if _, err := os.Stat(program); err != nil {
+		return "", nil, fmt.Errorf("bench: -exim: %w", err)
+	}
+	libraries, err := filepath.Glob(filepath.Join(unpacked, "usr/lib/*-linux-*"))
+	return program, append(os.Environ(), "LD_LIBRARY_PATH="+strings.Join(libraries, ":")), err
+}
+
 // startExim starts Exim with a configuration of our own.
-func startExim(ctx context.Context, dir string) (server, error) {
-	program, err := lookProgram("exim4", "exim")
+func startExim(ctx context.Context, dir, unpacked string) (server, error) {
+	program, env, err := findExim(unpacked)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +75,7 @@ func startExim(ctx context.Context, dir string) (server, error) {
 	if err := chownTo(spool, "Debian-exim", "exim", "mail"); err != nil {
 		return nil, err
 	}
-	if err := writeFiles(dir, map[string]string{"exim.conf": fmt.Sprintf(eximConfig, dir, port, maxMessage)}); err != nil {
+	if err := writeFiles(dir, map[string]string{"exim.conf": fmt.Sprintf(eximConfig, dir, port, maxMessage, program)}); err != nil {
 		return nil, err
 	}
 	clear := func(context.Context) error {
@@ -64,7 +85,9 @@ func startExim(ctx context.Context, dir string) (server, error) {
 		}
 		return errors.Join(errs...)
 	}
-	return startForeign(ctx, dir, port, clear, program, "-C", config, "-bdf")
+	cmd := exec.Command(program, "-C", config, "-bdf")
+	cmd.Env = env
+	return startForeign(ctx, dir, port, clear, cmd)
 }
 
 // removeFiles deletes the files that pattern matches, and no directories.

@@ -16,7 +16,7 @@ import (
 
 // foreignServers are other people's servers, by the names of the subjects. Each
 // is started in a directory of its own and keeps running.
-var foreignServers = map[string]func(ctx context.Context, dir string) (server, error){
+var foreignServers = map[string]func(ctx context.Context, dir, unpacked string) (server, error){
 	"postfix": startPostfix,
 	"exim":    startExim,
 }
@@ -58,16 +58,16 @@ type foreignServer struct {
 }
 
 // startForeign starts the daemon and waits until it greets.
-func startForeign(ctx context.Context, dir string, port int, clear func(context.Context) error, program string, args ...string) (*foreignServer, error) {
+func startForeign(ctx context.Context, dir string, port int, clear func(context.Context) error, cmd *exec.Cmd) (*foreignServer, error) {
 	s := &foreignServer{
-		cmd: exec.Command(program, args...), out: &tail{}, dir: dir, clear: clear,
+		cmd: cmd, out: &tail{}, dir: dir, clear: clear,
 		address: fmt.Sprintf("127.0.0.1:%d", port), ended: make(chan error, 1),
 	}
 	s.cmd.SysProcAttr = endWithParent()
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	s.cmd.WaitDelay = grace
 	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("bench: starting %s: %w", program, err)
+		return nil, fmt.Errorf("bench: starting %s: %w", cmd.Path, err)
 	}
 	go func() { s.ended <- s.cmd.Wait() }()
 	if err := s.awaitGreeting(ctx); err != nil {
@@ -137,5 +137,5 @@ func chownTo(path string, names ...string) error {
 		}
 		return os.Chown(path, uid, gid)
 	}
-	return fmt.Errorf("bench: there is no user %s", names[0])
+	return fmt.Errorf("bench: there is no user %s: useradd --system --no-create-home %[1]s makes it", names[0])
 }

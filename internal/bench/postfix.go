@@ -48,7 +48,7 @@ anvil unix - - n - 1 anvil
 `
 
 // startPostfix starts an instance of Postfix.
-func startPostfix(ctx context.Context, dir string) (server, error) {
+func startPostfix(ctx context.Context, dir, _ string) (server, error) {
 	program, err := lookProgram("postfix")
 	if err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func startPostfix(ctx context.Context, dir string) (server, error) {
 		return nil, fmt.Errorf("bench: asking postconf: %w", err)
 	}
 	master := filepath.Join(strings.TrimSpace(string(where)), "master")
-	return startForeign(ctx, dir, port, clear, master, "-c", etc, "-s")
+	return startForeign(ctx, dir, port, clear, exec.Command(master, "-c", etc, "-s"))
 }
 
 // output runs a program that should say nothing.

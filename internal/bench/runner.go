@@ -74,6 +74,7 @@ type runner struct {
 	pipelining bool
 	source     bool   // smtp-source too, where it can
 	profiles   string // the directory for CPU profiles; none if empty
+	exim       string // where its packages are unpacked; empty: it is installed
 
 	foreign map[string]server // kept running; others are started per trial
 	absent  map[string]error  // subjects that could not be started, and why
@@ -206,7 +207,7 @@ func (r *runner) start(ctx context.Context, t trial) (server, error) {
 		return nil, err
 	}
 	if start, ok := foreignServers[t.Subject]; ok {
-		srv, err := start(ctx, dir)
+		srv, err := start(ctx, dir, r.exim)
 		if err == nil {
 			r.foreign[t.Subject] = srv
 		}
