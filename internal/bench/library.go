@@ -103,11 +103,16 @@ func newLibraryHost(e *environment, sp spool.Spool, inject queue.Handler, qo que
 		return nil, errors.Join(err, sp.Close())
 	}
 	if run {
-		var ctx context.Context
-		ctx, h.cancel = context.WithCancel(context.Background())
-		go func() { h.ran <- h.sched.Run(ctx) }()
+		h.run()
 	}
 	return h, nil
+}
+
+// run runs the Scheduler until close.
+func (h *libraryHost) run() {
+	var ctx context.Context
+	ctx, h.cancel = context.WithCancel(context.Background())
+	go func() { h.ran <- h.sched.Run(ctx) }()
 }
 
 // listenerOptions lifts the limits that a long session would meet.

@@ -8,6 +8,8 @@
 //	go run ./internal/bench spool [-check]
 //	                                     commits of boltspool, beside a bare log and Pebble,
 //	                                     and what it costs to have a million messages
+//	go run ./internal/bench steady [-check]
+//	                                     whole lives of messages for minutes: rate, writes, memory
 //	go run ./internal/bench isolation [-check]
 //	                                     the hand-over beside a queue that is stuck
 //	go run ./internal/bench fairness [-check]
@@ -48,6 +50,7 @@ func commands() []command {
 		{"accept", "messages a second, CPU per message and latency of the 250, nothing is injected", runAccept},
 		{"clamp", "latency of the 250 while the callback is slow, inline and deferred", runClamp},
 		{"spool", "commits a second, CPU and flushes of the spool, and what a million messages in it cost", runSpool},
+		{"steady", "accept, inject and remove together, for minutes", runSteady},
 		{"isolation", "latency of the hand-over beside a queue with very many messages that are stuck", runIsolation},
 		{"fairness", "how soon ten messages of one class are through beside a million of another", runFairness},
 	}
@@ -61,6 +64,7 @@ func children() []command {
 		{storeProcess, "", runStore},
 		{scaleProcess, "", runScaleProcess},
 		{hostProcess, "", runHost},
+		{lifeProcess, "", runLife},
 	}
 }
 

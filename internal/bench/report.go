@@ -23,9 +23,10 @@ type report struct {
 	Clamp     []*clampRow       `json:"clamp,omitempty"`
 	Commits   []*commitRow      `json:"commits,omitempty"`
 	Scale     *scaleRow         `json:"scale,omitempty"`
+	Steady    *steadyResult     `json:"steady,omitempty"`
 	Isolation *isolationResult  `json:"isolation,omitempty"`
 	Fairness  *fairnessResult   `json:"fairness,omitempty"`
-	Targets   []target          `json:"targets,omitempty"` // of spool, isolation and fairness
+	Targets   []target          `json:"targets,omitempty"` // of the commands that keep them apart
 }
 
 // A machine is where it was measured.

@@ -95,16 +95,25 @@ func (b *spoolBench) fill(ctx context.Context, config scaleConfig, row *scaleRow
 	if err != nil {
 		return err
 	}
-	return filepath.WalkDir(config.Dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
+	row.Files, err = filesSize(config.Dir)
+	return err
+}
+
+// filesSize adds up the files under dir. What is deleted meanwhile does not count.
+func filesSize(dir string) (sum int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		var info fs.FileInfo
+		if err == nil && d.Type().IsRegular() {
+			if info, err = d.Info(); err == nil {
+				sum += info.Size()
+			}
 		}
-		info, err := d.Info()
-		if err == nil {
-			row.Files += info.Size()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
 		}
 		return err
 	})
+	return sum, err
 }
 
 // open opens the spool as often as there are rounds, each time in a new process.

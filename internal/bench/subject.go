@@ -66,6 +66,7 @@ var ownServers = map[string]func(e *environment) (host, error){
 	"deferredspool": newDeferredSpoolHost,
 	"reception":     newReceptionHost,
 	"clamp":         newClampHost,
+	"steady":        newSteadyHost,
 }
 
 // runSubject is the subject process. After its configuration, each request is
