@@ -22,6 +22,7 @@ const (
 	storeProcess   = "store"   // a store and its callers
 	scaleProcess   = "scale"   // a spool with many messages
 	hostProcess    = "host"    // a scheduler with many messages
+	queuedProcess  = "queued"  // a scheduler with many messages that wait
 	lifeProcess    = "life"    // a server that is looked at
 )
 

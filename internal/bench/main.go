@@ -10,6 +10,8 @@
 //	                                     and what it costs to have a million messages
 //	go run ./internal/bench steady [-check]
 //	                                     whole lives of messages for minutes: rate, writes, memory
+//	go run ./internal/bench backlog [-check]
+//	                                     what a million queued messages cost: CPU, memory, restarts
 //	go run ./internal/bench isolation [-check]
 //	                                     the hand-over beside a queue that is stuck
 //	go run ./internal/bench fairness [-check]
@@ -51,6 +53,7 @@ func commands() []command {
 		{"clamp", "latency of the 250 while the callback is slow, inline and deferred", runClamp},
 		{"spool", "commits a second, CPU and flushes of the spool, and what a million messages in it cost", runSpool},
 		{"steady", "accept, inject and remove together, for minutes", runSteady},
+		{"backlog", "accepting, injecting and restarting with very many messages queued", runBacklog},
 		{"isolation", "latency of the hand-over beside a queue with very many messages that are stuck", runIsolation},
 		{"fairness", "how soon ten messages of one class are through beside a million of another", runFairness},
 	}
@@ -65,6 +68,7 @@ func children() []command {
 		{scaleProcess, "", runScaleProcess},
 		{hostProcess, "", runHost},
 		{lifeProcess, "", runLife},
+		{queuedProcess, "", runQueued},
 	}
 }
 

@@ -24,6 +24,7 @@ type report struct {
 	Commits   []*commitRow      `json:"commits,omitempty"`
 	Scale     *scaleRow         `json:"scale,omitempty"`
 	Steady    *steadyResult     `json:"steady,omitempty"`
+	Backlog   *backlogResult    `json:"backlog,omitempty"`
 	Isolation *isolationResult  `json:"isolation,omitempty"`
 	Fairness  *fairnessResult   `json:"fairness,omitempty"`
 	Targets   []target          `json:"targets,omitempty"` // of the commands that keep them apart

@@ -112,7 +112,7 @@ func (s *scaleSpool) do(ctx context.Context, request json.RawMessage) (any, erro
 	}
 	switch {
 	case r.Fill > 0:
-		return nil, s.fill(ctx, r.Fill)
+		return nil, fill(ctx, s.store, r.Fill, nil)
 	case r.Accept != nil:
 		return s.load.Run(ctx, *r.Accept)
 	case r.Drain > 0:
@@ -130,13 +130,15 @@ const (
 )
 
 // fill stores n messages of many tenants, each with its own body, that came in
-// the last day and are due in the next.
-func (s *scaleSpool) fill(ctx context.Context, n int) error {
+// the last day and are due in the next. They wait in one of queues each, or in the
+// deferred queue if there are none.
+func fill(ctx context.Context, store boltStore, n int, queues []string) error {
 	var wg sync.WaitGroup
 	errs := make([]error, fillers)
 	for i := range fillers {
 		wg.Go(func() {
-			f := newFiller(s.store)
+			f := newFiller(store)
+			f.queues = queues
 			for left := n/fillers + min(1, max(0, n%fillers-i)); left > 0 && errs[i] == nil; left -= fillUnits {
 				errs[i] = f.apply(ctx, min(left, fillUnits))
 			}
@@ -148,6 +150,7 @@ func (s *scaleSpool) fill(ctx context.Context, n int) error {
 
 type filler struct {
 	store   boltStore
+	queues  []string
 	random  *rand.Rand
 	senders []*commits.Sender
 	body    []byte
@@ -175,6 +178,9 @@ func (f *filler) apply(ctx context.Context, n int) (err error) {
 			return err
 		}
 		e := f.senders[f.random.IntN(fillTenants)].Entry(w.ID())
+		if len(f.queues) > 0 {
+			e.Queue = f.queues[f.random.IntN(len(f.queues))]
+		}
 		e.Received = e.Received.Add(-f.upToDay())
 		e.Due = e.Due.Add(time.Hour + f.upToDay())
 		units[i] = spool.Unit{{Op: spool.Insert, Entry: e, Stage: w}}
