@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"strings"
 
@@ -123,6 +124,7 @@ type badRecord struct {
 func (s *Spool) loadCheckpoint() (bad []badRecord, err error) {
 	file := s.keeper.file
 	n := uint64(0)
+	s.mu.index.Expect(int(min(s.mu.end.Entries, math.MaxInt32)))
 	err = file.Load(func(v *index.Saved) {
 		n++
 		s.mu.index.Load(v)

@@ -225,6 +225,7 @@ func (m *model) snapshot() {
 func (m *model) loaded() {
 	y, live := New(), map[uint32]int64{}
 	y.Live = func(p seglog.Place, bytes int64) { live[p.Segment()] += bytes }
+	y.Expect(m.rng.IntN(2*len(m.saved) + 1)) // what is said of a file that is damaged may be wrong
 	for _, v := range m.saved {
 		y.Load(&v)
 	}
@@ -389,6 +390,35 @@ func TestTable(t *testing.T) {
 			if _, ok := tab.find(h, func(m uint32) bool { return m == n }); !ok {
 				t.Fatalf("spread %d: %d of %d is not found", spread, n, len(hashes))
 			}
+		}
+	}
+}
+
+// TestExpect: what is expected makes hardly any shard grow, and takes no more than growing
+// would have.
+func TestExpect(t *testing.T) {
+	const n = 100_000
+	rng := rand.New(rand.NewPCG(1, 1))
+	hashes := make([]uint64, n)
+	tab := table{hash: func(n uint32) uint64 { return hashes[n] }}
+	tab.expect(n)
+	size := len(tab.shards[0].tags)
+	for i := range hashes {
+		hashes[i] = rng.Uint64()
+		tab.add(uint32(i))
+	}
+	grown := 0
+	for i := range tab.shards {
+		if len(tab.shards[i].tags) != size {
+			grown++
+		}
+	}
+	if grown > shards/10 || size*shards > 3*n/2 {
+		t.Errorf("%d of %d shards have grown, from %d places each", grown, shards, size)
+	}
+	for i, h := range hashes {
+		if got, ok := tab.find(h, func(m uint32) bool { return m == uint32(i) }); !ok || got != uint32(i) {
+			t.Fatalf("%d is not found", i)
 		}
 	}
 }

@@ -140,7 +140,9 @@ func (x *Index) enqueue(n uint32) {
 	t.heap = append(t.heap, n)
 	s.pos = int32(len(t.heap) - 1)
 	x.up(t.heap, len(t.heap)-1)
-	x.headChanged(g, s.state)
+	if s.pos == 0 {
+		x.headChanged(g, s.state)
+	}
 }
 
 func (x *Index) dequeue(n uint32) {
@@ -160,7 +162,9 @@ func (x *Index) dequeue(n uint32) {
 	} else if cap(t.heap) > 1024 && last < cap(t.heap)/4 {
 		t.heap = slices.Clone(t.heap)
 	}
-	x.headChanged(g, s.state)
+	if i == 0 {
+		x.headChanged(g, s.state)
+	}
 }
 
 // headChanged brings everything above a heap of entries into order.

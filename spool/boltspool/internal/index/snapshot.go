@@ -75,6 +75,16 @@ func (x *Index) saved(n uint32) Saved {
 	}
 }
 
+// Expect makes room for n entries that are about to be loaded.
+func (x *Index) Expect(n int) {
+	n = min(n, maxExpected)
+	x.byID.expect(n)
+	x.byBody.expect(n)
+}
+
+// maxExpected bounds the memory that a wrong number costs.
+const maxExpected = 1 << 24
+
 // Load puts an entry that a Snapshot has held. Nothing may have been put before
 // but by Load.
 func (x *Index) Load(v *Saved) {

@@ -1,5 +1,7 @@
 package index
 
+import "math"
+
 // A table finds numbers by a hash of what they stand for, in 5 bytes a place.
 // It is split, so that no single step of its growth takes long.
 type table struct {
@@ -67,9 +69,22 @@ func (s *shard) put(h uint64, n uint32) {
 	s.n++
 }
 
-func (t *table) grow(s *shard) {
+func (t *table) grow(s *shard) { t.resize(s, max(8, len(s.tags)+len(s.tags)/2)) }
+
+// expect makes room for n numbers, few of which will make a shard grow.
+func (t *table) expect(n int) {
+	each := float64(n) / shards
+	size := int(4.0 / 3 * (each + 2*math.Sqrt(each)))
+	for i := range t.shards {
+		if s := &t.shards[i]; size > len(s.tags) {
+			t.resize(s, size)
+		}
+	}
+}
+
+// resize makes a shard larger.
+func (t *table) resize(s *shard, size int) {
 	old := *s
-	size := max(8, len(old.tags)+len(old.tags)/2)
 	*s = shard{tags: make([]uint8, size), nums: make([]uint32, size)}
 	for i, tag := range old.tags {
 		if tag != 0 {
