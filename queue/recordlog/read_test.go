@@ -179,3 +179,33 @@ func TestFollowOrphan(t *testing.T) {
 	}
 	t.Error("the record after the crash did not come")
 }
+
+// TestClockSetBack: what is written after the clock was set back stands behind what was
+// written before, for readers with a cursor too.
+func TestClockSetBack(t *testing.T) {
+	dir := t.TempDir()
+	l := mustOpen(t, dir, nil)
+	put(t, l, queue.Bounce, 1)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	names := must(segments(dir))
+	ahead := segmentName(time.Now().Add(48*time.Hour), "") // by a clock that was wrong
+	if err := os.Rename(filepath.Join(dir, names[0]), filepath.Join(dir, ahead)); err != nil {
+		t.Fatal(err)
+	}
+	l = mustOpen(t, dir, nil)
+	for _, n := range []int{2, 3} {
+		put(t, l, queue.Bounce, n)
+		if err := l.Rotate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := numbers(t, dir, nil); !slices.Equal(got, []int{1, 2, 3}) {
+		t.Errorf("read %v", got)
+	}
+	cursor := Cursor{"": Mark{Segment: ahead, Line: 1}}
+	if got := numbers(t, dir, &Query{After: cursor}); !slices.Equal(got, []int{2, 3}) {
+		t.Errorf("after %s: read %v in %v", ahead, got, must(segments(dir)))
+	}
+}

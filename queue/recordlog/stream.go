@@ -3,7 +3,6 @@ package recordlog
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -20,7 +19,8 @@ type stream struct {
 	name  string
 	zip   *zstd.Encoder
 	begun time.Time
-	bytes int64 // of JSON in the segment
+	last  time.Time // by which a segment was named; zero: none was
+	bytes int64     // of JSON in the segment
 
 	unsynced []line // what is not on disk for sure
 }
@@ -85,20 +85,16 @@ func (s *stream) forgetRefused() {
 
 // begin makes a segment, and sees to it that the directory keeps it.
 func (s *stream) begin() error {
-	now := time.Now()
-	for {
-		s.name = filepath.Join(s.log.dir, segmentName(now, s.suffix))
-		f, err := s.log.fs.create(s.name)
-		if errors.Is(err, os.ErrExist) {
-			now = now.Add(time.Nanosecond)
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("recordlog: beginning a segment: %w", err)
-		}
-		s.file, s.begun, s.bytes = f, now, 0
-		break
+	at, err := s.next()
+	if err != nil {
+		return fmt.Errorf("recordlog: beginning a segment: %w", err)
 	}
+	s.name = filepath.Join(s.log.dir, segmentName(at, s.suffix))
+	f, err := s.log.fs.create(s.name)
+	if err != nil {
+		return fmt.Errorf("recordlog: beginning a segment: %w", err)
+	}
+	s.file, s.begun, s.last, s.bytes = f, time.Now(), at, 0
 	if err := s.log.fs.syncDir(s.log.dir); err != nil {
 		return fmt.Errorf("recordlog: beginning %s: %w", s.name, err)
 	}
@@ -106,9 +102,25 @@ func (s *stream) begin() error {
 		s.zip.Reset(s.file)
 		return nil
 	}
-	var err error
 	s.zip, err = zstd.NewWriter(s.file, zstd.WithEncoderLevel(s.log.opts.level()), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true))
 	return err
+}
+
+// next is the time by which the next segment is named: now, or just after that of the last
+// one. A clock that was set back must not name a segment before those that readers are
+// done with.
+func (s *stream) next() (time.Time, error) {
+	at, last := time.Now(), s.last
+	names, err := segments(s.log.dir)
+	for _, name := range names {
+		if begun, suffix, _ := parseName(name); suffix == s.suffix && begun.After(last) {
+			last = begun
+		}
+	}
+	if !at.After(last) {
+		at = last.Add(time.Nanosecond)
+	}
+	return at, err
 }
 
 // finish ends a segment, all of which is on disk, and makes it read-only.
