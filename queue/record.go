@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,6 +95,7 @@ func newRecord(t RecordType, e *spool.Entry, now time.Time, resp Response, nodeI
 		TLSPeerSubjectName: subjectNames(meta["tls_peer_subject_name"]),
 		NodeID:             nodeID,
 	}
+	r.Recipients = slices.Grow(r.Recipients, len(e.Envelope.Recipients)) // nil for none
 	for _, rcpt := range e.Envelope.Recipients {
 		r.Recipients = append(r.Recipients, rcpt.Address)
 	}
@@ -114,11 +116,11 @@ func hostOf(addr string) string {
 // subjectNames reads the metadata tls_peer_subject_name: a JSON array of
 // strings, or one name.
 func subjectNames(s string) []string {
-	var names []string
-	switch {
-	case s == "":
+	if s == "" {
 		return nil
-	case strings.HasPrefix(s, "[") && json.Unmarshal([]byte(s), &names) == nil:
+	}
+	var names []string
+	if strings.HasPrefix(s, "[") && json.Unmarshal([]byte(s), &names) == nil {
 		return names
 	}
 	return []string{s}

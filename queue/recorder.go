@@ -151,11 +151,14 @@ func (r *recorder) drain(l *lane) {
 		l.mu.queue[0] = pending{}
 		l.mu.queue = l.mu.queue[1:]
 		l.mu.Unlock()
+		var rec Record // not on the heap: there is one for each message
 		if p.received != nil {
-			p.record = new(receptionRecord(p.received, Deferred, p.size, r.nodeID))
-			p.record.Headers = p.headers
+			rec = receptionRecord(p.received, Deferred, p.size, r.nodeID)
+			rec.Headers = p.headers
+		} else {
+			rec = *p.record
 		}
-		ok := r.deliver(*p.record)
+		ok := r.deliver(rec)
 		if p.rejection {
 			r.rejections.Add(-1)
 		}

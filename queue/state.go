@@ -246,9 +246,10 @@ func (s *Scheduler) release(entries []*spool.Entry) {
 	if len(entries) == 0 {
 		return
 	}
-	units := make([]spool.Unit, len(entries))
+	units, changes := make([]spool.Unit, len(entries)), make(spool.Unit, len(entries))
 	for i, e := range entries {
-		units[i] = spool.Unit{{Op: spool.Release, Entry: e}}
+		changes[i] = spool.Change{Op: spool.Release, Entry: e}
+		units[i] = changes[i : i+1 : i+1]
 	}
 	if rest := s.releaseOnce(units); len(rest) > 0 {
 		s.pool.run(func() { s.releaseRest(rest) })

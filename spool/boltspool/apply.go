@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/record"
@@ -190,7 +189,7 @@ const maxUnit = 1 << 30
 func (u *unit) encode() error {
 	var base *spool.Entry
 	baseAt := 0
-	b := slices.Grow(u.block[:0], 1<<10)
+	b := u.block[:0]
 	for i := range u.changes {
 		c := &u.changes[i]
 		switch c.op {
@@ -199,6 +198,9 @@ func (u *unit) encode() error {
 		case spool.Insert, spool.Update:
 			if len(b)-baseAt > record.MaxEntry/2 {
 				base = nil // it would be too far away
+			}
+			if cap(b) == 0 {
+				b = make([]byte, 0, 1<<10)
 			}
 			b, c.at = record.AppendPut(b, c.entry, base, baseAt)
 			if c.length = len(b) - c.at; c.length > record.MaxEntry {

@@ -43,7 +43,7 @@ func (x *Index) Dirty() int { return len(x.touched) + len(x.gone) }
 
 // Snapshot returns what has changed since the last one.
 func (x *Index) Snapshot() *Snapshot {
-	s := &Snapshot{Removed: x.gone}
+	s := &Snapshot{Removed: x.gone, Puts: make([]Saved, 0, len(x.touched))}
 	for _, n := range x.touched {
 		if e := x.slots.at(n); e.flags&dirty != 0 {
 			e.flags = e.flags&^dirty | stored
