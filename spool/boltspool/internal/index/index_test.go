@@ -394,26 +394,26 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestExpect: what is expected makes hardly any shard grow, and takes no more than growing
-// would have.
+// TestExpect: what is expected, and a little more, makes no shard grow, and takes no more
+// than growing would have.
 func TestExpect(t *testing.T) {
 	const n = 100_000
 	rng := rand.New(rand.NewPCG(1, 1))
 	hashes := make([]uint64, n)
 	tab := table{hash: func(n uint32) uint64 { return hashes[n] }}
-	tab.expect(n)
+	tab.expect(n * 10 / 11)
 	size := len(tab.shards[0].tags)
 	for i := range hashes {
 		hashes[i] = rng.Uint64()
 		tab.add(uint32(i))
 	}
-	grown := 0
+	grown := 0 // there are a tenth more than was expected
 	for i := range tab.shards {
 		if len(tab.shards[i].tags) != size {
 			grown++
 		}
 	}
-	if grown > shards/10 || size*shards > 3*n/2 {
+	if grown > 0 || size*shards > 2*n {
 		t.Errorf("%d of %d shards have grown, from %d places each", grown, shards, size)
 	}
 	for i, h := range hashes {

@@ -71,9 +71,10 @@ func (s *shard) put(h uint64, n uint32) {
 
 func (t *table) grow(s *shard) { t.resize(s, max(8, len(s.tags)+len(s.tags)/2)) }
 
-// expect makes room for n numbers, few of which will make a shard grow.
+// expect makes room for n numbers and a quarter more: else the first ones that come
+// after them would make all shards grow.
 func (t *table) expect(n int) {
-	each := float64(n) / shards
+	each := 1.25 * float64(n) / shards
 	size := int(4.0 / 3 * (each + 2*math.Sqrt(each)))
 	for i := range t.shards {
 		if s := &t.shards[i]; size > len(s.tags) {
