@@ -143,8 +143,8 @@ func lastOf[T any](values []T) T { return values[len(values)-1] }
 
 func (b *backlogBench) config(row *backlogRow) queuedConfig {
 	return queuedConfig{
-		Dir:     filepath.Join(b.dir, "queued-"+strconv.Itoa(row.Queued)),
-		Workers: b.flags.workers, Size: b.flags.sizes.values[0],
+		Dir:    filepath.Join(b.dir, "queued-"+strconv.Itoa(row.Queued)),
+		Queued: row.Queued, Workers: b.flags.workers, Size: b.flags.sizes.values[0],
 	}
 }
 
@@ -177,9 +177,6 @@ func (b *backlogBench) fill(ctx context.Context, row *backlogRow) error {
 // round restarts on a spool, accepts and injects.
 func (b *backlogBench) round(ctx context.Context, row, empty *backlogRow) error {
 	return withQueued(ctx, b.config(row), func(c *child, o *queuedOpened) error {
-		if o.Queued != int64(row.Queued) {
-			return fmt.Errorf("bench: %d messages are queued after the restart, want %d", o.Queued, row.Queued)
-		}
 		row.opened(o)
 		var accepted, injected commits.Result
 		if err := c.call(queuedRequest{Accept: b.flags.duration}, &accepted); err != nil {

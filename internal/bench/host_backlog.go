@@ -26,6 +26,7 @@ type queuedConfig struct {
 	Dir     string
 	Fill    bool      // or else run a scheduler
 	Began   time.Time // when the process was started
+	Queued  int       // messages that ought to be there when it runs
 	Workers int
 	Size    int
 }
@@ -36,7 +37,6 @@ type queuedOpened struct {
 	First  time.Duration // from the start of the process to the first call of the callback
 	Heap   int64         // bytes of all that lives then
 	Memory measure.Memory
-	Queued int64 // messages
 }
 
 // A queuedRequest says what to do: one of these.
@@ -123,12 +123,30 @@ func (h *queuedHost) start(ctx context.Context, o *queuedOpened) (err error) {
 		return err
 	}
 	o.First = time.Since(h.config.Began)
+	if err := h.settle(ctx, int64(h.config.Queued)); err != nil {
+		return err
+	}
 	o.Heap = heapInUse()
 	debug.FreeOSMemory()
 	o.Memory = measure.OwnMemory()
-	st := h.sched.Stats()
-	o.Queued = st.Scheduled + st.Ready
 	return nil
+}
+
+// settle waits until so many messages are queued, and none is on its way.
+func (h *queuedHost) settle(ctx context.Context, want int64) error {
+	ctx, stop := context.WithTimeout(ctx, grace)
+	defer stop()
+	for {
+		st := h.sched.Stats()
+		if st.Running == 0 && st.Scheduled+st.Ready == want {
+			return nil
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("bench: %d messages are queued and %d are with the callback, want %d and none", st.Scheduled+st.Ready, st.Running, want)
+		}
+	}
 }
 
 // configure keeps messages in the spool while the callback waits.
@@ -234,7 +252,7 @@ func (h *queuedHost) drain(ctx context.Context) (*commits.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, waiting := h.accepted, h.sched.Stats()
+	n := h.accepted
 	begin := time.Now()
 	h.closed.Store(false)
 	h.sched.Reconfigure()
@@ -242,16 +260,8 @@ func (h *queuedHost) drain(ctx context.Context) (*commits.Result, error) {
 	if err := h.await(ctx, n); err != nil {
 		return nil, err
 	}
-	for goal := waiting.Scheduled + waiting.Ready + int64(waiting.Running) - int64(n); ; {
-		st := h.sched.Stats()
-		if st.Scheduled+st.Ready+int64(st.Running) <= goal {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(time.Millisecond):
-		}
+	if err := h.settle(ctx, int64(h.config.Queued)); err != nil {
+		return nil, err
 	}
 	r := &commits.Result{Messages: n, Elapsed: time.Since(begin)}
 	after, err := h.meter.Read()
