@@ -268,7 +268,10 @@ func (m *model) recorded(r Record) {
 		if err != nil {
 			m.t.Error(err)
 		}
-		e := m.live[r.ID]
+		e, repeated := m.live[r.ID], m.finals[r.ID] == string(line)
+		if e == nil && repeated {
+			return // by a process that lost its session, after another had recorded and removed the message
+		}
 		if e == nil || e.State != spool.Final || !bytes.Equal(e.Outcome, line) || !slices.Equal(r.Recipients, addresses(e.Envelope)) {
 			m.t.Errorf("the record %s is not what is stored: %+v", line, e)
 		}
