@@ -34,7 +34,7 @@ type point struct{ x, y float64 }
 const (
 	panelWidth, panelHeight = 520, 360
 	plotLeft, plotTop       = 64, 36
-	plotRight, plotBottom   = 16, 70
+	plotRight, plotBottom   = 30, 70
 )
 
 // colours can be told apart by most people (Okabe and Ito).
