@@ -320,7 +320,7 @@ func crowds(t *testing.T, fault syscall.Errno, damage bool) {
 	dir := filepath.Join(fastDir(t), "spool")
 	runs, base := uint64(15), rand.Uint64()
 	if *long {
-		runs = 150
+		runs = uint64(tries(150))
 	}
 	if *simSeed != 0 {
 		runs, base = 1, *simSeed

@@ -3,6 +3,7 @@ package boltspool
 import (
 	"errors"
 	"flag"
+	"math"
 	"path/filepath"
 	"testing"
 	"time"
@@ -11,7 +12,13 @@ import (
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
-var long = flag.Bool("long", false, "run the long forms of tests; they need root and loop devices")
+var (
+	long  = flag.Bool("long", false, "run the long forms of tests; they need root and loop devices")
+	share = flag.Float64("share", 1, "how much the long forms try of what they leave to chance: 0.25 is a quarter")
+)
+
+// tries returns how often the long form of a test tries what it leaves to chance.
+func tries(all int) int { return max(1, int(math.Ceil(float64(all)**share))) }
 
 // TestFullDisk fills a real file system, empties the spool while it is full, and
 // goes on when there is room. The short form, without -long, is TestFull and

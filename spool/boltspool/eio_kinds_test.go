@@ -1,6 +1,10 @@
 package boltspool_test
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/deferredqueue/deferredqueue/spool/boltspool"
+)
 
 // A fate is what a fault makes of a host.
 type fate int
@@ -29,9 +33,9 @@ func (k eioKind) times(long bool) int {
 	case !long:
 		return 1
 	case k.fault == fault{"working", "fdatasync", "segment"}:
-		return 5
+		return boltspool.Tries(5)
 	case k.fate == stops:
-		return 2
+		return boltspool.Tries(2)
 	}
 	return 1
 }

@@ -8,6 +8,7 @@ import (
 // What the tests in package boltspool_test need.
 var (
 	Long       = long
+	Tries      = tries
 	CheckIndex = checkIndex
 )
 

@@ -300,7 +300,12 @@ func TestIndexFlips(t *testing.T) {
 	for at := range 80 { // the two pages that say which others count
 		places = append(places, at, os.Getpagesize()+at)
 	}
-	for at := 2 * os.Getpagesize(); at < used; at += 1 + l.rng.IntN(250) {
+	stride := 250
+	if testing.Short() {
+		stride *= 4
+		t.Log("short form: a quarter of the places")
+	}
+	for at := 2 * os.Getpagesize(); at < used; at += 1 + l.rng.IntN(stride) {
 		places = append(places, at)
 	}
 	for _, at := range places {

@@ -21,7 +21,7 @@ import (
 func TestKill(t *testing.T) {
 	rounds := 4
 	if *boltspool.Long {
-		rounds = 240
+		rounds = boltspool.Tries(240)
 	}
 	k := newKillTest(t, 200*time.Millisecond)
 	for round := range rounds {

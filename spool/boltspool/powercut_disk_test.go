@@ -30,7 +30,7 @@ func TestPowerCutDisk(t *testing.T) {
 		return
 	}
 	p := newPoweredTest(t)
-	for p.cuts < 100 && !t.Failed() {
+	for p.cuts < boltspool.Tries(100) && !t.Failed() {
 		p.begin()
 		p.life(5)
 		p.life(5)

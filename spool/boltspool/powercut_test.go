@@ -25,11 +25,11 @@ func TestENOSPC(t *testing.T) { simulate(t, syscall.ENOSPC, 150, 6_000) }
 var simSeed = flag.Uint64("simseed", 0, "run simulations with this seed alone")
 
 // simulate runs simulations of many seeds, or of the one that is asked for.
-func simulate(t *testing.T, fault syscall.Errno, few, many uint64) {
+func simulate(t *testing.T, fault syscall.Errno, few uint64, many int) {
 	dir := filepath.Join(fastDir(t), "spool")
 	runs, base := few, rand.Uint64()
 	if *long {
-		runs = many
+		runs = uint64(tries(many))
 	}
 	if *simSeed != 0 {
 		runs, base = 1, *simSeed
