@@ -34,8 +34,8 @@ type inlineResult struct {
 // Split is its worst verdict, for all recipients of the message, under LMTP too;
 // but a Drop of some while others are accepted is a transient failure.
 //
-// Of the entries Inject reads what Commit does. It needs Run to be running. ctx
-// is the callbacks' too; a callback that is still running when it ends cannot
+// Of the entries Inject reads what Commit does. It needs Run to be running, and
+// waits a second for it to be called. ctx is the callbacks' too; a callback that is still running when it ends cannot
 // move its message on.
 func (t *Transaction) Inject(ctx context.Context, partial bool, entries ...*spool.Entry) (errs []error) {
 	if err := t.begin(ctx, entries); err != nil {
@@ -274,21 +274,37 @@ func (t *Transaction) callInline(ctx context.Context, e *spool.Entry) (*Message,
 	}
 }
 
+// startGrace is how long works waits for Run to be called: a host that starts a
+// listener and a scheduler at once does not know which of them comes first.
+const startGrace = time.Second
+
 // works reports whether the scheduler runs. It waits for one that is about to.
 func (s *Scheduler) works(ctx context.Context) bool {
-	s.mu.Lock()
-	phase := s.mu.phase
-	s.mu.Unlock()
-	if phase == starting {
+	at := s.phaseNow()
+	if at == idle {
+		grace := time.NewTimer(startGrace)
+		defer grace.Stop()
+		select {
+		case <-s.begun:
+		case <-grace.C:
+		case <-ctx.Done():
+		}
+		at = s.phaseNow()
+	}
+	if at == starting {
 		select {
 		case <-s.begun:
 		case <-ctx.Done():
 		}
-		s.mu.Lock()
-		phase = s.mu.phase
-		s.mu.Unlock()
+		at = s.phaseNow()
 	}
-	return phase == running
+	return at == running
+}
+
+func (s *Scheduler) phaseNow() phase {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.phase
 }
 
 // A staged is the Writer of a transaction, as a callback sees it that may run on

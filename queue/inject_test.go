@@ -177,16 +177,36 @@ func TestInjectPanicIsContained(t *testing.T) {
 	})
 }
 
+// TestInjectNeedsRun: without Run there is an error, after a second in which it
+// may begin.
 func TestInjectNeedsRun(t *testing.T) {
-	s, err := NewScheduler(spool.NewMemory(), func(context.Context, *Message) error { return nil }, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t, sched: s}
-	tx, entries := w.begin()
-	defer tx.Abort()
-	if errs := tx.Inject(context.Background(), false, entries...); !errors.Is(errs[0], ErrStopped) {
-		t.Errorf("error %v, want %v", errs[0], ErrStopped)
+	for name, begins := range map[string]bool{"never": false, "soon": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, err := NewScheduler(spool.NewMemory(), func(context.Context, *Message) error { return nil }, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w := &world{t: t, sched: s}
+				tx, entries := w.begin()
+				defer tx.Abort()
+				got := make(chan []error, 1)
+				go func() { got <- tx.Inject(context.Background(), false, entries...) }()
+				synctest.Wait() // it waits
+				if begins {
+					ctx, cancel := context.WithCancel(context.Background())
+					ran := make(chan error, 1)
+					go func() { ran <- s.Run(ctx) }()
+					defer func() { cancel(); <-ran }()
+				}
+				switch errs := <-got; {
+				case begins && errs != nil:
+					t.Errorf("error %v, want none", errs[0])
+				case !begins && (len(errs) == 0 || !errors.Is(errs[0], ErrStopped)):
+					t.Errorf("errors %v, want %v", errs, ErrStopped)
+				}
+			})
+		})
 	}
 }
 
