@@ -56,6 +56,8 @@ type reception struct {
 		set     map[string]string
 		meta    map[string]string
 		from    []byte // the beginning of a Received field
+		dated   time.Time
+		date    []byte // of dated, in a Received field
 		network string // the class of a client that has no better
 	}
 

@@ -44,8 +44,17 @@ func (s *reception) appendReceived(b []byte, e *spool.Entry) []byte {
 		}
 	}
 	b = append(b, ";\r\n\t"...)
-	b = e.Received.AppendFormat(b, dateFormat)
+	b = append(b, s.date(e.Received)...)
 	return append(b, "\r\n"...)
+}
+
+// date returns t as it is in a Received field. The messages of one transaction
+// share it.
+func (s *reception) date(t time.Time) []byte {
+	if k := &s.known; k.date == nil || !k.dated.Equal(t) {
+		k.dated, k.date = t, t.AppendFormat(k.date[:0], dateFormat)
+	}
+	return s.known.date
 }
 
 // receivedFrom is what all Received fields of a session have in common.
@@ -119,7 +128,7 @@ func (s *reception) appendReference(b []byte, e *spool.Entry) []byte {
 
 // appendJSON appends a string.
 func appendJSON(b []byte, s string) []byte {
-	if isPrintable(s) && !strings.ContainsAny(s, `"\<>&`) {
+	if isPlain(s) {
 		return append(append(append(b, '"'), s...), '"')
 	}
 	text, _ := json.Marshal(s) // a string: cannot fail
@@ -152,6 +161,17 @@ func isDomainChar(c rune) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.ContainsRune("-._:[]", c)
 }
 
+// isPlain reports whether JSON has s as it is.
+func isPlain(s string) bool {
+	for _, c := range []byte(s) {
+		switch {
+		case c < ' ' || c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
+			return false
+		}
+	}
+	return true
+}
+
 func isPrintable(s string) bool {
 	return strings.IndexFunc(s, func(c rune) bool { return c < ' ' || c > '~' }) < 0
 }
@@ -161,10 +181,16 @@ func isPrintable(s string) bool {
 // written at all.
 func quotePath(addr string) (string, bool) {
 	at := strings.LastIndexByte(addr, '@')
-	if at < 0 || strings.IndexFunc(addr, func(c rune) bool { return c < ' ' || c == 0x7f }) >= 0 {
+	if at < 0 {
 		return "", false
 	}
 	local, domain := addr[:at], addr[at+1:]
+	if isAtoms(local) && isHost(domain) { // as nearly all are
+		return addr, true
+	}
+	if strings.IndexFunc(addr, func(c rune) bool { return c < ' ' || c == 0x7f }) >= 0 {
+		return "", false
+	}
 	if domain == "" || strings.ContainsAny(domain, " <>()\\\",;") {
 		return "", false
 	}
@@ -175,6 +201,30 @@ func quotePath(addr string) (string, bool) {
 		return addr, true
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(local) + `"@` + domain, true
+}
+
+// isAtoms and isHost report whether nothing in the parts of a path is special.
+// They may say no although nothing is.
+func isAtoms(local string) bool {
+	for _, c := range []byte(local) {
+		if !isAlnum(c) && c != '.' && c != '-' && c != '_' && c != '+' && c != '=' {
+			return false
+		}
+	}
+	return local != ""
+}
+
+func isHost(domain string) bool {
+	for _, c := range []byte(domain) {
+		if !isAlnum(c) && c != '.' && c != '-' {
+			return false
+		}
+	}
+	return domain != ""
+}
+
+func isAlnum(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
 // received is the time of a transaction, as it is in every field and record.
