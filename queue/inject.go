@@ -35,12 +35,13 @@ type inlineResult struct {
 // but a Drop of some while others are accepted is a transient failure.
 //
 // Of the entries Inject reads what Commit does. It needs Run to be running, and
-// waits a second for it to be called. ctx is the callbacks' too; a callback that is still running when it ends cannot
-// move its message on.
+// waits a second for it to be called. ctx is the callbacks' too; a callback that
+// is still running when it ends cannot move its message on.
 func (t *Transaction) Inject(ctx context.Context, partial bool, entries ...*spool.Entry) (errs []error) {
 	if err := t.begin(ctx, entries); err != nil {
 		return repeat(err, len(entries))
 	}
+	t.s.awaitRun(ctx)
 	results := make([]inlineResult, len(entries))
 	errs = make([]error, len(entries))
 	failed := 0
@@ -274,23 +275,27 @@ func (t *Transaction) callInline(ctx context.Context, e *spool.Entry) (*Message,
 	}
 }
 
-// startGrace is how long works waits for Run to be called: a host that starts a
+// startGrace is how long Inject waits for Run to be called: a host that starts a
 // listener and a scheduler at once does not know which of them comes first.
 const startGrace = time.Second
+
+// awaitRun waits for Run to be called, for a while.
+func (s *Scheduler) awaitRun(ctx context.Context) {
+	if s.phaseNow() != idle {
+		return
+	}
+	grace := time.NewTimer(startGrace)
+	defer grace.Stop()
+	select {
+	case <-s.begun:
+	case <-grace.C:
+	case <-ctx.Done():
+	}
+}
 
 // works reports whether the scheduler runs. It waits for one that is about to.
 func (s *Scheduler) works(ctx context.Context) bool {
 	at := s.phaseNow()
-	if at == idle {
-		grace := time.NewTimer(startGrace)
-		defer grace.Stop()
-		select {
-		case <-s.begun:
-		case <-grace.C:
-		case <-ctx.Done():
-		}
-		at = s.phaseNow()
-	}
 	if at == starting {
 		select {
 		case <-s.begun:

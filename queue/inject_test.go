@@ -190,7 +190,7 @@ func TestInjectNeedsRun(t *testing.T) {
 				w := &world{t: t, sched: s}
 				tx, entries := w.begin()
 				defer tx.Abort()
-				got := make(chan []error, 1)
+				asked, got := time.Now(), make(chan []error, 1)
 				go func() { got <- tx.Inject(context.Background(), false, entries...) }()
 				synctest.Wait() // it waits
 				if begins {
@@ -204,6 +204,9 @@ func TestInjectNeedsRun(t *testing.T) {
 					t.Errorf("error %v, want none", errs[0])
 				case !begins && (len(errs) == 0 || !errors.Is(errs[0], ErrStopped)):
 					t.Errorf("errors %v, want %v", errs, ErrStopped)
+				}
+				if d := time.Since(asked); d > startGrace {
+					t.Errorf("it waited for %v, for %d messages, want at most %v", d, len(entries), startGrace)
 				}
 			})
 		})
