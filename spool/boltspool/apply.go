@@ -53,10 +53,31 @@ func (u *unit) settleStages(state stageState) {
 // before that, by the caller's goroutine. ctx counts until the committer takes
 // the units up. While 4096 calls or 64 MiB are waiting, those that do nothing but
 // insert are answered with spool.ErrBusy; while four times as much is, all are.
+// Releases that no other unit precedes wait for nothing.
 func (s *Spool) Apply(ctx context.Context, units ...spool.Unit) []error {
 	if err := s.writable(); err != nil {
 		return repeat(err, len(units))
 	}
+	if err := ctx.Err(); err != nil {
+		return repeat(err, len(units))
+	}
+	n, errs := s.release(units)
+	if n == len(units) {
+		return errs
+	}
+	rest := s.commit(ctx, units[n:])
+	switch {
+	case rest == nil:
+		return errs
+	case errs == nil:
+		errs = make([]error, len(units))
+	}
+	copy(errs[n:], rest)
+	return errs
+}
+
+// commit has units applied by the committer, and waits for it.
+func (s *Spool) commit(ctx context.Context, units []spool.Unit) []error {
 	r := s.inbox.requests.get(len(units))
 	for i := range units {
 		u := &r.units[i]

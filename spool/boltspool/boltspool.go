@@ -63,6 +63,7 @@ type Spool struct {
 		sync.Mutex
 		index     *index.Index
 		end       checkpoint.State   // what a checkpoint of index would say
+		judged    *group             // whose changes do not show yet; nil: there is none
 		damaged   map[spool.ID]error // entries that are set aside
 		lost      uint64             // records of the checkpoint that say nothing any more
 		regions   []error            // damage in the log, of which no entry is known

@@ -39,6 +39,12 @@ type shadow struct {
 	body          bodyUse
 }
 
+func (sh *shadow) ownedAt(rev uint64) bool { return sh.owned && sh.rev == rev }
+
+func fenced(e *spool.Entry) error {
+	return fmt.Errorf("boltspool: entry %s at revision %d: %w", e.ID, e.Rev, spool.ErrFenced)
+}
+
 // unknownRev is the revision of what is not stored yet: nobody can name it.
 const unknownRev = math.MaxUint64
 
@@ -61,6 +67,9 @@ type broughtBody struct {
 
 // reset makes g ready for another group.
 func (g *group) reset() {
+	g.s.mu.Lock()
+	g.s.mu.judged = nil
+	g.s.mu.Unlock()
 	for _, b := range g.brought {
 		b.group = nil
 	}
@@ -102,6 +111,7 @@ func (g *group) commit(reqs []*request, refuse refusal) error {
 func (g *group) judge(reqs []*request, refuse refusal) {
 	g.s.mu.Lock()
 	defer g.s.mu.Unlock()
+	g.s.mu.judged = g
 	for _, r := range reqs {
 		if r.moveErr = refuse.growth; r.moveErr == nil {
 			g.judgeMoves(r.moves)
@@ -134,10 +144,15 @@ func (g *group) lookup(id spool.ID) shadow {
 	if sh, ok := g.entries[id]; ok {
 		return sh
 	}
-	if _, ok := g.s.mu.damaged[id]; ok {
+	return g.s.lookup(id)
+}
+
+// lookup returns an entry as it stands. The caller holds mu.
+func (s *Spool) lookup(id spool.ID) shadow {
+	if _, ok := s.mu.damaged[id]; ok {
 		return shadow{stored: true}
 	}
-	if e, ok := g.s.mu.index.Find(id); ok {
+	if e, ok := s.mu.index.Find(id); ok {
 		return shadow{true, e.Owned, e.Rev, bodyUse{ref: e.Body}}
 	}
 	return shadow{}
@@ -155,8 +170,8 @@ func (g *group) judgeUnit(u *unit) error {
 		case c.op == spool.Remove && !c.old.stored:
 			c.gone = true
 			continue
-		case c.op != spool.Insert && (!c.old.owned || c.old.rev != c.entry.Rev):
-			return fmt.Errorf("boltspool: entry %s at revision %d: %w", c.entry.ID, c.entry.Rev, spool.ErrFenced)
+		case c.op != spool.Insert && !c.old.ownedAt(c.entry.Rev):
+			return fenced(c.entry)
 		}
 		if !c.puts() {
 			continue
