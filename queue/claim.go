@@ -19,6 +19,9 @@ const (
 	// be missed, and the wall clock may be set.
 	claimInterval = time.Minute
 
+	// hintPause is waited after a hint of the spool while a queue is full.
+	hintPause = 5 * time.Millisecond
+
 	// retryDelay is waited after a claim that failed for a reason of the moment.
 	retryDelay = time.Second
 
@@ -37,6 +40,15 @@ func (s *Scheduler) askFor(at *time.Time, t time.Time) {
 		*at = t
 		s.kick()
 	}
+}
+
+// hintTime is when to look for what the spool hints at. While a queue is full, hints
+// are mostly of what it gives back itself, and claims leave it out. mu is held.
+func (s *Scheduler) hintTime(now time.Time) time.Time {
+	if len(s.mu.full) == 0 {
+		return now
+	}
+	return now.Add(hintPause)
 }
 
 // crowded reports whether there are too many queues to be left out of a claim. mu

@@ -44,18 +44,28 @@ func (s *Scheduler) hinted(now time.Time) (picks pickHeap) {
 	return picks
 }
 
-// noteReleased notes what is due of entries that are in the spool again. mu is held.
+// noteReleased has claimed what is due of entries that are in the spool again,
+// unless there is no room for it: then it is claimed when there is. mu is held.
 func (s *Scheduler) noteReleased(units []spool.Unit) {
 	now := time.Now()
+	var soonest *time.Time
 	for _, u := range units {
 		e := u[0].Entry
 		q := s.mu.queues[e.Queue]
-		if q == nil || e.State != spool.Queued || e.Due.After(now) {
-			continue
+		if q != nil && e.State == spool.Queued && !e.Due.After(now) {
+			s.noteBacklog(q, e.Class)
+			if q.full && q.wants(e.Class) <= 0 {
+				continue
+			}
+			if q.full {
+				s.hint(q, e.Class, now)
+			}
 		}
-		s.noteBacklog(q, e.Class)
-		if q.full && q.wants(e.Class) > 0 {
-			s.hint(q, e.Class, now)
+		if soonest == nil || e.Due.Before(*soonest) {
+			soonest = &e.Due
 		}
+	}
+	if soonest != nil {
+		s.claimAt(*soonest)
 	}
 }

@@ -24,7 +24,7 @@ func (s *Scheduler) loop(ctx context.Context) error {
 			}
 			s.mu.Lock()
 			s.hintSuspensions()
-			s.claimAt(time.Time{})
+			s.claimAt(s.hintTime(time.Now()))
 			s.mu.Unlock()
 		case <-s.wake:
 		case <-timer.C:

@@ -269,12 +269,6 @@ func (s *Scheduler) releaseRest(units []spool.Unit) {
 
 // releaseOnce gives entries back and returns the units that are to be tried again.
 func (s *Scheduler) releaseOnce(units []spool.Unit) (rest []spool.Unit) {
-	soonest := units[0][0].Entry.Due
-	for _, u := range units {
-		if due := u[0].Entry.Due; due.Before(soonest) {
-			soonest = due
-		}
-	}
 	var failure error
 	for i, err := range s.spool.Apply(s.hard, units...) {
 		switch {
@@ -291,7 +285,6 @@ func (s *Scheduler) releaseOnce(units []spool.Unit) (rest []spool.Unit) {
 	}
 	s.mu.Lock()
 	s.noteReleased(units)
-	s.claimAt(soonest)
 	s.mu.Unlock()
 	return rest
 }
