@@ -257,8 +257,8 @@ func (l *ledger) classify(cause syscall.Errno, where string) {
 	switch op {
 	case "sync", "datasync", "datasynced", "syncdir", "commit", "committed":
 		final = true
-	case "remove", "truncate":
-		final = false // what is not deleted or cut is too much, and harmless
+	case "remove", "truncate", "fill":
+		final = false // what is not deleted or cut is too much, and harmless, and nothing needs zeros
 	}
 	if strings.HasSuffix(where, "/running") {
 		final = false // a mark costs no mail

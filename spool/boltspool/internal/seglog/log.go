@@ -37,6 +37,7 @@ type Log struct {
 	off      int64    // where the next group will stand
 	number   uint64   // that it will have
 	capacity int64    // allocated size of cur; -1 if the file system cannot allocate
+	filled   int64    // up to where cur has no blocks that were never written
 	stale    bool     // what an Append that failed has left stands at off
 	scratch  scratch
 
@@ -67,6 +68,7 @@ type segment struct {
 	live     int64     // bytes in it that somebody needs
 	end      int64     // where its groups end; of a sealed one found at open, the size of the file
 	capacity int64
+	filled   int64 // see Log.filled
 	sealed   bool
 	noted    bool // that it is sparse
 	set      bool // set aside: it is damaged, and stays
@@ -131,6 +133,7 @@ func (l *Log) Append(payload []byte, bodies []Body) (Place, error) {
 	l.stale = false
 	l.off += need
 	l.number++
+	l.fill(need)
 	l.mu.Lock()
 	if l.cur.end < l.Size/2 && l.off >= l.Size/2 {
 		l.work.Store(true) // for Prepare
@@ -138,6 +141,33 @@ func (l *Log) Append(payload []byte, bodies []Body) (Place, error) {
 	l.cur.end = l.off
 	l.mu.Unlock()
 	return start, nil
+}
+
+const (
+	// fillAhead is how far ahead of the groups blocks are filled.
+	fillAhead = 1 << 20
+	// maxFilled bounds the groups for which that is done: the sync of a larger one
+	// costs so much that nothing is saved.
+	maxFilled = 64 << 10
+)
+
+// fill has what follows written where blocks were written before. A sync commits to
+// the journal of the file system which blocks are new, and for small groups that
+// costs more than the rest of it. Nothing depends on fill.
+func (l *Log) fill(need int64) {
+	if l.off <= l.filled || l.capacity < 0 {
+		return
+	}
+	l.filled = l.off
+	n := min(fillAhead, l.capacity-l.off)
+	if need > maxFilled || n <= 0 {
+		return
+	}
+	if err := l.cur.f.Fill(l.off, n); err != nil {
+		l.filled = l.capacity
+		return
+	}
+	l.filled += n
 }
 
 // limit is up to where the current segment is filled. Behind a group that is larger

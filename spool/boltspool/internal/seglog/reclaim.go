@@ -105,7 +105,7 @@ func (l *Log) recycle(s *segment) {
 	if s.f != nil && want && l.fits(s.capacity) {
 		to := l.spareName()
 		if err := l.FS.Rename(name, to); err == nil {
-			l.putSpare(&spare{to, s.f.File, s.capacity})
+			l.putSpare(&spare{to, s.f.File, s.capacity, s.end})
 			return
 		}
 	}
@@ -149,7 +149,7 @@ func (l *Log) adopt(path string) bool {
 		f.Close()
 		return false
 	}
-	l.putSpare(&spare{path, f, size})
+	l.putSpare(&spare{name: path, f: f, capacity: size})
 	return true
 }
 

@@ -28,6 +28,7 @@ type spare struct {
 	name     string
 	f        vfs.File
 	capacity int64
+	filled   int64 // see Log.filled
 }
 
 // rotate closes the current segment and begins the next.
@@ -59,7 +60,7 @@ func (l *Log) rotate() error {
 	}
 	l.closeSome()
 	l.publishFiles()
-	l.cur, l.off, l.capacity = s, segmentHeader, s.capacity
+	l.cur, l.off, l.capacity, l.filled = s, segmentHeader, s.capacity, s.filled
 	return nil
 }
 
@@ -84,7 +85,7 @@ func (l *Log) begin(n uint32) (*segment, error) {
 	var f vfs.File
 	var err error
 	if sp := l.takeSpare(); sp != nil {
-		f, s.capacity = sp.f, sp.capacity
+		f, s.capacity, s.filled = sp.f, sp.capacity, sp.filled
 		err = vfs.WriteError(l.FS.Rename(sp.name, name))
 	} else {
 		f, err = l.FS.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
@@ -203,7 +204,7 @@ func (l *Log) addSpare(size int64) error {
 		f.Close()
 		return err
 	}
-	l.putSpare(&spare{name, f, size})
+	l.putSpare(&spare{name: name, f: f, capacity: size})
 	return nil
 }
 

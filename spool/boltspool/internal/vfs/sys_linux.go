@@ -67,6 +67,27 @@ func skip(bufs [][]byte, n int) [][]byte {
 	return bufs
 }
 
+// zeros is what fill writes, again and again.
+var zeros [64 << 10]byte
+
+// fill is of use where a block that is written again stays where it is, and where a
+// block that was only allocated is noted as written by the next sync.
+func fill(f *os.File, off, n int64) error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	if st.Type != unix.EXT4_SUPER_MAGIC && st.Type != unix.XFS_SUPER_MAGIC {
+		return errors.ErrUnsupported
+	}
+	var bufs [][]byte
+	for ; n > 0; n -= int64(len(zeros)) {
+		bufs = append(bufs, zeros[:min(n, int64(len(zeros)))])
+	}
+	_, err := writeVAt(f, bufs, off)
+	return err
+}
+
 func datasync(f *os.File) error {
 	for {
 		if err := unix.Fdatasync(int(f.Fd())); err != unix.EINTR {

@@ -20,4 +20,6 @@ func writeVAt(f *os.File, bufs [][]byte, off int64) (n int64, err error) {
 
 func datasync(f *os.File) error { return f.Sync() }
 
+func fill(*os.File, int64, int64) error { return errors.ErrUnsupported }
+
 func allocate(*os.File, int64) error { return errors.ErrUnsupported }

@@ -43,6 +43,10 @@ type File interface {
 	// Allocate reserves the blocks of the file up to size and makes it at least
 	// that long. errors.ErrUnsupported if the file system cannot.
 	Allocate(size int64) error
+	// Fill writes n zeros, which spares the file system what a sync costs beyond its
+	// data where blocks are written for the first time. errors.ErrUnsupported where
+	// it spares nothing.
+	Fill(off, n int64) error
 	// Sync is fsync, Datasync is fdatasync.
 	Sync() error
 	Datasync() error
@@ -100,6 +104,7 @@ func (f osFile) WriteVAt(bufs [][]byte, off int64) (int64, error) {
 }
 
 func (f osFile) Allocate(size int64) error { return allocate(f.File, size) }
+func (f osFile) Fill(off, n int64) error   { return fill(f.File, off, n) }
 func (f osFile) Datasync() error           { return datasync(f.File) }
 
 // ErrNoSpace says that there was no room for a write, and that no sync has

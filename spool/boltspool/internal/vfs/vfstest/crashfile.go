@@ -80,6 +80,11 @@ func (f *crashFile) Allocate(size int64) error {
 	})
 }
 
+func (f *crashFile) Fill(off, n int64) error {
+	_, err := f.WriteAt(make([]byte, n), off)
+	return err
+}
+
 func (f *crashFile) Sync() error {
 	return f.fs.step(func() error {
 		if !f.fs.NoSync {

@@ -12,7 +12,7 @@ import (
 
 // A Fault is a file system that counts the operations that change a file or make
 // it durable, and lets one of them fail. The kinds of operations are: create,
-// rename, remove, mkdir, syncdir, write, truncate, allocate, sync, datasync and
+// rename, remove, mkdir, syncdir, write, truncate, allocate, fill, sync, datasync and
 // datasynced, which is the same sync after all is durable, and commit and
 // committed for what Do does, before it and after it.
 type Fault struct {
@@ -196,6 +196,13 @@ func (f *faultFile) Allocate(size int64) error {
 		return err
 	}
 	return f.File.Allocate(size)
+}
+
+func (f *faultFile) Fill(off, n int64) error {
+	if err := f.fs.op("fill", f.name); err != nil {
+		return err
+	}
+	return f.File.Fill(off, n)
 }
 
 func (f *faultFile) Sync() error {
