@@ -45,13 +45,13 @@ func parseClamp(args []string, stderr io.Writer) (*clampFlags, error) {
 	fs.Var(f.sizes, "size", "size of the messages")
 	fs.IntVar(&f.sessions, "sessions", 50, "number of sessions")
 	fs.Float64Var(&f.rate, "rate", 200, "messages a second in all sessions, while there is a session that waits for no reply")
-	fs.IntVar(&f.rounds, "rounds", 1, "how often everything is measured")
+	fs.IntVar(&f.rounds, "rounds", 3, "how often everything is measured; p99.9 is that of all rounds together")
 	fs.DurationVar(&f.duration, "duration", 50*time.Second, "how long a measurement takes")
 	fs.DurationVar(&f.callback.Median, "median", 20*time.Millisecond, "half of the callbacks take longer")
 	fs.DurationVar(&f.callback.P99, "p99", time.Second, "one in a hundred takes longer")
 	fs.DurationVar(&f.callback.Stall, "stall", 10*time.Second, "how long at a time all callbacks stand still")
 	fs.DurationVar(&f.callback.Every, "every", 15*time.Second, "how long they run in between")
-	fs.BoolVar(&f.quick, "quick", false, "6 s with a stall of 2 s, where flags do not say otherwise")
+	fs.BoolVar(&f.quick, "quick", false, "one round of 6 s with a stall of 2 s, where flags do not say otherwise")
 	fs.BoolVar(&f.check, "check", false, "exit 1 below target")
 	fs.StringVar(&f.dir, "dir", os.TempDir(), "where the servers store; deleted at the end")
 	fs.StringVar(&f.json, "json", "", "write the results to this file")
@@ -77,6 +77,9 @@ func (f *clampFlags) quickDefaults(set map[string]bool) {
 		if !set[name] {
 			*short.field = short.value
 		}
+	}
+	if !set["rounds"] {
+		f.rounds = 1
 	}
 }
 
