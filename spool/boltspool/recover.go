@@ -164,8 +164,11 @@ func (s *Spool) resume(left leftover) error {
 	// Else damage that was found now, and that no checkpoint tells of, looks like a torn
 	// end to the next process.
 	synced := max(left.synced, s.synced)
-	if end := s.mu.end.Place; end.Offset() > seglog.Beginning.Offset() { // behind a group
-		synced = max(synced, end)
+	if end := s.mu.end.Place; s.log.GoesOn() {
+		synced = min(synced, end)                     // a segment that was begun behind it is gone
+		if end.Offset() > seglog.Beginning.Offset() { // behind a group
+			synced = end
+		}
 	}
 	if synced > 0 {
 		s.marks.synced(synced)

@@ -207,6 +207,9 @@ func (l *Log) Sync() error {
 	return l.cur.f.Datasync()
 }
 
+// GoesOn reports whether the next group may stand in a segment that is there.
+func (l *Log) GoesOn() bool { return l.cur != nil }
+
 // End returns where the next group would stand, or later, and the number that it
 // would have: a Start for what follows.
 func (l *Log) End() (Place, uint64) {
