@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +21,7 @@ func TestArriving(t *testing.T) {
 		name string
 		do   func(t *testing.T, w *world, tr *Transaction)
 		want string // error
-		kept int    // messages with the mark
+		kept int64  // messages with the mark
 	}{
 		{"committed", func(t *testing.T, _ *world, tr *Transaction) {
 			if err := tr.Commit(t.Context(), entry(), entry()); err != nil {
@@ -75,11 +76,12 @@ func TestArriving(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				got, calls, marked := "none", 0, 0
+				got, calls := "none", 0
+				var marked atomic.Int64
 				var begun, stored time.Time
 				w := start(t, func(_ context.Context, m *Message) error {
 					if m.Meta["mark"] == "x" {
-						marked++
+						marked.Add(1)
 					}
 					if m.Envelope.Sender == "bad@example.org" {
 						return Reject(550, "bad")
@@ -118,8 +120,8 @@ func TestArriving(t *testing.T) {
 				if tt.want == "" && stored.Sub(begun) != time.Second {
 					t.Errorf("stored after %v", stored.Sub(begun))
 				}
-				if tt.want != "none" && tt.kept != marked && tt.name != "refused inline" {
-					t.Errorf("%d messages have the mark, want %d", marked, tt.kept)
+				if tt.want != "none" && tt.kept != marked.Load() && tt.name != "refused inline" {
+					t.Errorf("%d messages have the mark, want %d", marked.Load(), tt.kept)
 				}
 			})
 		})
