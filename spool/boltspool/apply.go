@@ -53,7 +53,8 @@ func (u *unit) settleStages(state stageState) {
 // before that, by the caller's goroutine. ctx counts until the committer takes
 // the units up. While 4096 calls or 64 MiB are waiting, those that do nothing but
 // insert are answered with spool.ErrBusy; while four times as much is, all are.
-// Releases that no other unit precedes wait for nothing.
+// Releases that no other unit precedes wait for nothing, unless the entry is being
+// changed.
 func (s *Spool) Apply(ctx context.Context, units ...spool.Unit) []error {
 	if err := s.writable(); err != nil {
 		return repeat(err, len(units))

@@ -170,7 +170,7 @@ func (l *Log) fill(need int64) {
 	l.filled += n
 }
 
-// limit is up to where the current segment is filled. Behind a group that is larger
+// limit is up to where groups stand in the current segment. Behind a group that is larger
 // than a segment should be there may be room that Secure has promised.
 func (l *Log) limit() int64 { return max(l.Size, l.capacity) }
 
