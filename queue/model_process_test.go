@@ -34,8 +34,13 @@ type process struct {
 func (p *process) ended() bool { return p.stopping || p.faulty }
 
 func (m *model) start(sp *spool.Memory) *process {
-	p := &process{m: m, sp: sp, done: make(chan error, 1), began: time.Now()}
+	p := &process{m: m, done: make(chan error, 1), began: time.Now()}
 	m.mu.Lock()
+	if errors.Is(sp.Health(), spool.ErrFailed) { // a sync has failed since a crash gave it
+		m.armed = 0
+		sp = sp.Reopen()
+	}
+	p.sp = sp
 	m.all = append(m.all, p)
 	p.number = len(m.all)
 	m.mu.Unlock()
