@@ -107,7 +107,10 @@ func (l *Log) list() (segments map[uint32]int64, spares []string, err error) {
 func (l *Log) Replay(start Start, apply func(Group) error, report func(*Damage) error) error {
 	w := &walk{l: l, start: start, off: segmentHeader, number: start.Number, gaps: start.Place == 0, report: report}
 	if n := start.Place.Segment(); n > 0 { // the next group may not stand before it, although the segments there are gone
-		l.mu.last = max(l.mu.last, n-1)
+		if start.Place.Offset() <= segmentHeader {
+			n--
+		}
+		l.mu.last = max(l.mu.last, n)
 	}
 	for n := range l.mu.segments {
 		if n >= start.Place.Segment() {

@@ -202,20 +202,27 @@ func (w *walk) end(apply func(Group) error) error {
 	}
 	l := w.l
 	l.number = max(w.number, 1)
-	if len(w.segments) == 0 {
-		return nil
+	var s *segment
+	from := w.start.Place
+	if len(w.segments) > 0 {
+		s = l.mu.segments[w.segments[0]]
+		from = At(s.number, w.off)
 	}
-	s := l.mu.segments[w.segments[0]]
 	to, err := w.endMissing()
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if to > 0 {
-		s.set = true
+	case to > 0:
 		l.number++ // what comes next does not pass for what is missing
-		return w.report(&Damage{From: At(s.number, w.off), To: to, Err: errors.New("its end is missing")})
+		if s != nil {
+			s.set = true
+		} else if from == 0 {
+			from = At(to.Segment(), segmentHeader)
+		}
+		return w.report(&Damage{From: from, To: to, Err: errors.New("its end is missing")})
+	case s != nil:
+		s.end, l.cur, l.off = w.off, s, w.off
 	}
-	s.end, l.cur, l.off = w.off, s, w.off
 	return nil
 }
 
@@ -223,6 +230,12 @@ func (w *walk) end(apply func(Group) error) error {
 // there, else 0. When that is not known, because the index is made anew, all that
 // looks as if it had been written counts.
 func (w *walk) endMissing() (Place, error) {
+	if len(w.segments) == 0 {
+		if synced := w.start.Synced; synced > w.start.Place && synced.Offset() > segmentHeader {
+			return synced, nil
+		}
+		return 0, nil
+	}
 	n, last := w.segments[0], w.segments[len(w.segments)-1]
 	if w.l.mu.segments[n].missing { // and more may have stood there
 		return max(At(n, w.off).Plus(1), w.start.Synced), nil
