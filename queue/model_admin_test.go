@@ -89,8 +89,9 @@ func (m *model) action(p *process) *modelAction {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.count++
-	a := &modelAction{by: p, reason: fmt.Sprintf("reason-%d.", m.count), filter: m.someFilter()}
+	a := &modelAction{by: p, filter: m.someFilter()}
 	a.name = []string{"Retry", "Hold", "Release", "Release", "Rebind", "Rebind", "Bounce", "Drop"}[m.rng.IntN(8)]
+	a.reason = fmt.Sprintf("%s-%d.", a.name, m.count)
 	if a.name == "Bounce" || a.name == "Drop" {
 		a.filter.Recipient = fmt.Sprintf("m%d", m.rng.IntN(10)) // not everything
 	}

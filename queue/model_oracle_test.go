@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -64,6 +65,7 @@ func (m *model) applied(p *process, u spool.Unit) {
 	for a := range ended {
 		m.settled(a, before, after, emits)
 	}
+	m.checkNotices(p, u, before, after)
 	for _, key := range entered {
 		if before[key] == nil {
 			m.enters(p, key, after[key], ended)
@@ -106,6 +108,7 @@ func (m *model) enters(p *process, key string, e *spool.Entry, ended map[*modelA
 		if !ended[a] {
 			m.t.Errorf("%s was emitted by what did not succeed", key)
 		}
+	case isNotice(e): // see checkNotices
 	case o == nil || o.by != p || !slices.Contains(keysOf(o.entry), key):
 		m.t.Errorf("nobody has brought %s, which is stored as %+v", key, e)
 	case e.Queue != Deferred || e.State != spool.Queued || e.Attempts != 0 || e.Meta["calls"] != "":
@@ -143,7 +146,7 @@ func (m *model) becomes(p *process, key string, old, e *spool.Entry) (*modelAtte
 		return nil, fmt.Errorf("it gets another ID")
 	}
 	if m.crashes >= poisonous && e.Attempts == old.Attempts+1 { // of which the handler is not called
-		return nil, m.isRetry(old, e, e.Due.Add(-1))
+		return nil, cmp.Or(m.isRetry(old, e, e.Due.Add(-1)), m.isDelay(old, e, time.Time{}))
 	}
 	for action := range m.actions {
 		if action.by == p && action.explains(old, e) && (e.Queue != old.Queue || same(key, old, e) == nil) {
@@ -178,7 +181,7 @@ func same(key string, old, e *spool.Entry) error {
 	switch {
 	case e.Queue != old.Queue:
 		return fmt.Errorf("it is in another queue")
-	case !maps.Equal(e.Meta, old.Meta), !bytes.Equal(e.Header, old.Header), e.Skip != old.Skip, e.Body != old.Body:
+	case !maps.Equal(withoutDelay(e.Meta), withoutDelay(old.Meta)), !bytes.Equal(e.Header, old.Header), e.Skip != old.Skip, e.Body != old.Body:
 		return fmt.Errorf("its content or metadata changes")
 	case e.Class != old.Class, !e.Received.Equal(old.Received), !e.Expires.Equal(old.Expires), e.Envelope.Sender != old.Envelope.Sender:
 		return fmt.Errorf("what it was received with changes")
@@ -206,7 +209,7 @@ func (m *model) byAttempt(a *modelAttempt, key string, old, e *spool.Entry) erro
 	case e == nil:
 		return fmt.Errorf("it vanishes after verdict %d", kind)
 	case kind == transient:
-		return m.isRetry(old, e, a.decided())
+		return cmp.Or(m.isRetry(old, e, a.decided()), m.isDelay(old, e, a.decided()))
 	}
 	attempts, state, outcome := old.Attempts, spool.Final, AdminBounce
 	switch kind {
@@ -285,6 +288,9 @@ func (m *model) recorded(r Record) {
 func (m *model) deliveryRecorded(r Record) {
 	for _, rcpt := range r.Recipients {
 		key := keyOf(rcpt)
+		if r.Meta[MetaNotice] != "" {
+			key = noticeKey(r.ID)
+		}
 		m.told[key]++
 		a := m.attempts[r.ID]
 		kept := m.fates[key] == isInMemory && a != nil && a.light

@@ -45,6 +45,9 @@ func (m *model) start(sp *spool.Memory) *process {
 	p.number = len(m.all)
 	m.mu.Unlock()
 	opts := &Options{Record: p.record, Logger: testLogger(m.t), Configure: func(string) Config { return *m.config.Load() }}
+	if m.notices {
+		opts.Notices = &NoticeOptions{ReportingMTA: "mta.example", DelayAfter: modelDelay}
+	}
 	var err error
 	if p.sched, err = NewScheduler(&modelSpool{sp, p}, p.handle, opts); err != nil {
 		m.t.Fatal(err)

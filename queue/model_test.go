@@ -40,10 +40,11 @@ type model struct {
 	t   *testing.T
 	rng *rand.Rand // of the test's goroutine
 
-	routed bool // there are queues besides the deferred one
-	keeps  bool // messages are accepted by Keep
-	faults bool // the spool answers oddly, and records are refused
-	deaths bool // processes die, sessions are lost, syncs fail
+	routed  bool // there are queues besides the deferred one
+	keeps   bool // messages are accepted by Keep
+	faults  bool // the spool answers oddly, and records are refused
+	deaths  bool // processes die, sessions are lost, syncs fail
+	notices bool // senders are told of what fails
 
 	procs   []*process
 	config  atomic.Pointer[Config]
@@ -66,6 +67,7 @@ type model struct {
 	emitted   map[spool.ID]*modelAttempt
 	fates     map[string]string // of each recipient
 	told      map[string]int    // Delivery records that report an end
+	delays    map[string]int    // of which the sender was told
 	finals    map[spool.ID]string
 	suspended map[string]modelSuspension
 	actions   map[*modelAction]bool
@@ -99,10 +101,10 @@ const (
 func newModel(t *testing.T, seed uint64) *model {
 	m := &model{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), answers: rand.New(rand.NewPCG(seed, 2)),
-		routed: seed%5 != 0, keeps: seed%3 == 0, faults: seed%2 == 0, deaths: seed%4 < 2,
+		routed: seed%5 != 0, keeps: seed%3 == 0, faults: seed%2 == 0, deaths: seed%4 < 2, notices: seed%7 > 2,
 		live: map[spool.ID]*spool.Entry{}, offers: map[spool.ID]*offer{},
 		attempts: map[spool.ID]*modelAttempt{}, emitted: map[spool.ID]*modelAttempt{},
-		fates: map[string]string{}, told: map[string]int{}, finals: map[spool.ID]string{},
+		fates: map[string]string{}, told: map[string]int{}, delays: map[string]int{}, finals: map[spool.ID]string{},
 		suspended: map[string]modelSuspension{}, actions: map[*modelAction]bool{},
 	}
 	m.reconfigure()
@@ -271,7 +273,13 @@ func (m *model) entry() *spool.Entry {
 	e := &spool.Entry{ID: spool.NewID(), Class: fmt.Sprintf("c%d", m.rng.IntN(3)), Header: []byte("X-Trace: 1\r\n")}
 	e.Envelope.Sender = fmt.Sprintf("s%d@example.org", m.rng.IntN(3))
 	for i := range 1 + m.rng.IntN(2)*m.rng.IntN(5) {
-		e.Envelope.Recipients = append(e.Envelope.Recipients, spool.Recipient{Address: fmt.Sprintf("m%d.%d@d%d.example", n, i, m.rng.IntN(3))})
+		e.Envelope.Recipients = append(e.Envelope.Recipients, spool.Recipient{
+			Address: fmt.Sprintf("m%d.%d@d%d.example", n, i, m.rng.IntN(3)),
+			Notify:  [][]string{nil, nil, nil, {"NEVER"}, {"FAILURE"}, {"SUCCESS", "DELAY"}}[m.rng.IntN(6)],
+		})
+	}
+	if m.rng.IntN(6) == 0 {
+		e.Envelope.Sender = ""
 	}
 	if m.rng.IntN(8) == 0 {
 		e.Expires = time.Now().Add(2 * time.Hour)
