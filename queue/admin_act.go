@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -216,8 +217,8 @@ func (a *action) store(ctx context.Context, owned []*spool.Entry) []changedEntry
 			}
 			defer o.discard()
 		}
-		units = append(units, o.unit)
-		changes = append(changes, changedEntry{next, r, o.received})
+		units = append(units, slices.Concat(o.unit, o.notices))
+		changes = append(changes, changedEntry{next, r, entriesOf(o.notices)})
 		was = append(was, e)
 	}
 	changed := changes[:0]

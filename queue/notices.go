@@ -32,7 +32,8 @@ const (
 // the inject callback signs and routes it by its one recipient, the sender of the
 // message that it is about. Its own sender is empty, and its metadata has
 // [MetaNotice], [MetaNoticeFor] and the tenant of that message. It becomes durable in
-// one step with what it reports, or neither does.
+// one step with what it reports, or neither does; only when there has been no room for
+// it for a minute is a message ended without, and the log says so.
 //
 // Senders are told of a Bounce, an Expiration and [Admin.Bounce], and never of
 // a [Drop] or [Admin.Drop]. NOTIFY, RET, ENVID and ORCPT are honoured; a message with
@@ -115,15 +116,20 @@ func (s *Scheduler) delayed(o *outcome, resp Response, t term, now time.Time) {
 	o.tell(dsn.Delayed, e, resp, resp.Enhanced, t.end)
 }
 
-// noticePatience is how long an outcome waits for room to stage its notice: so long
-// that what passes soon costs no notice, and not so long that slots stay taken.
+// noticePatience is how long an outcome waits for room for its notice, to stage it and
+// to store it: so long that what passes soon costs no notice, and not so long that slots
+// stay taken.
 const noticePatience = time.Minute
 
 // notify is addNotices for the verdict of an attempt, which is carried out in any case.
 func (s *Scheduler) notify(e *spool.Entry, o *outcome, now time.Time) {
 	if err := s.addNotices(e, o, noticePatience, now); err != nil && s.hard.Err() == nil {
-		s.log.Error("queue: a notice could not be made; its message is dealt with without", "id", e.ID, "sender", e.Envelope.Sender, "error", err)
+		s.untold(e, err)
 	}
+}
+
+func (s *Scheduler) untold(e *spool.Entry, err error) {
+	s.log.Error("queue: a notice could not be made; its message is dealt with without", "id", e.ID, "sender", e.Envelope.Sender, "error", err)
 }
 
 // addNotices adds to an outcome what it has to tell the sender of e, which is the
@@ -142,9 +148,7 @@ func (s *Scheduler) addNotices(e *spool.Entry, o *outcome, patience time.Duratio
 			continue
 		}
 		n.Entry.Meta[MetaNotice] = string(action)
-		o.unit = append(o.unit, *n)
-		o.received = append(o.received, n.Entry)
-		o.staged = append(o.staged, n.Stage)
+		o.notices = append(o.notices, *n)
 	}
 	o.told = nil
 	return errors.Join(errs...)
@@ -255,10 +259,17 @@ func noticeChange(w spool.Writer, e *spool.Entry, r *dsn.Report) *spool.Change {
 	}}
 }
 
+func entriesOf(u spool.Unit) (entries []*spool.Entry) {
+	for _, c := range u {
+		entries = append(entries, c.Entry)
+	}
+	return entries
+}
+
 // discard ends what was staged for an outcome, if it was not stored.
 func (o *outcome) discard() {
-	for _, w := range o.staged {
-		w.Abort()
+	for _, n := range o.notices {
+		n.Stage.Abort()
 	}
 }
 

@@ -304,26 +304,6 @@ func TestNoticeOfDamage(t *testing.T) {
 	})
 }
 
-// TestNoticeOnFullSpool: a spool that is full takes outcomes with their notices.
-func TestNoticeOnFullSpool(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var bag mailbag
-		c := noticeSetup(NoticeOptions{})
-		c.sp = spool.NewMemory()
-		w := start(t, bag.policy(func(context.Context, *Message) error {
-			c.sp.SetFull(true)
-			return Reject(550, "5.1.1 no such user")
-		}), c)
-		w.submit("b@example.com", nil, mail)
-		time.Sleep(30 * time.Second)
-		c.sp.SetFull(false)
-		time.Sleep(time.Minute)
-		if n := len(bag.all()); n != 1 || !strings.Contains(w.types(), string(Bounce)) {
-			t.Errorf("%d notices, records %s", n, w.types())
-		}
-	})
-}
-
 // TestReport: what a handler needs for a notice of its own.
 func TestReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -355,33 +335,6 @@ func TestReport(t *testing.T) {
 		w.send(spool.Envelope{Sender: "a@example.org", Recipients: []spool.Recipient{{Address: "b@example.com", Notify: []string{"SUCCESS"}}}}, nil, mail)
 		if !strings.Contains(got, "\r\nAction: relayed\r\n") || !strings.Contains(got, "\r\nStatus: 2.0.0\r\n") {
 			t.Errorf("the sender got\n%s\nrecords %s", got, w.types())
-		}
-	})
-}
-
-// TestNoticeOfOperatorOnFullSpool: a message whose sender cannot be told stays, and the
-// operator may do it again.
-func TestNoticeOfOperatorOnFullSpool(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var bag mailbag
-		w := start(t, bag.policy(func(context.Context, *Message) error { return errors.New("down") }), noticeSetup(NoticeOptions{DelayAfter: -1}))
-		id := w.submit("1@example.com", nil, mail)
-		w.sp.SetFull(true)
-		begin := time.Now()
-		res, err := w.sched.Admin().Bounce(t.Context(), Filter{All: true}, "the account is closed")
-		if err != nil || res.Failed != 1 || res.Done != 0 || !errors.Is(res.Errors[id], spool.ErrFull) {
-			t.Errorf("%+v, %v", res, err)
-		}
-		if time.Since(begin) > 0 {
-			t.Errorf("the operator waited %v", time.Since(begin))
-		}
-		w.sp.SetFull(false)
-		if res, err = w.sched.Admin().Bounce(t.Context(), Filter{All: true}, "the account is closed"); err != nil || res.Done != 1 {
-			t.Errorf("again: %+v, %v", res, err)
-		}
-		synctest.Wait()
-		if n := len(bag.all()); n != 1 {
-			t.Errorf("%d notices, want 1", n)
 		}
 	})
 }

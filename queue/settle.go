@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/queue/dsn"
@@ -23,9 +24,9 @@ type outcome struct {
 	retries []RetryCause // one for each of its messages that is tried again
 	entry   *spool.Entry // as it will be stored; nil if it is removed
 
-	received []*spool.Entry // that come in with it: what was emitted, and notices
+	received []*spool.Entry // that come in with it: what was emitted
 	told     []told         // of which notices are to be made
-	staged   []spool.Writer // the contents of notices
+	notices  spool.Unit     // stored with unit, if there is room for them
 }
 
 // settle carries out the verdict err of an attempt. It returns the entry if it
@@ -235,12 +236,16 @@ func (s *Scheduler) carryOut(o outcome) error {
 // store is the first of the two steps in which a message ends, and all of it
 // for one that goes on.
 func (s *Scheduler) store(o outcome) error {
-	if err := s.apply(o.unit); err != nil {
+	told, err := s.applyWith(o.unit, o.notices)
+	if err != nil {
 		s.log.Error("queue: an outcome could not be stored", "id", o.unit[0].Entry.ID, "error", err)
 		return err
 	}
 	s.times.retry(o.retries)
 	s.recordAll(o.records)
+	if told {
+		o.unit, o.received = slices.Concat(o.unit, o.notices), slices.Concat(o.received, entriesOf(o.notices))
+	}
 	for _, e := range o.received {
 		s.recorder.write(s.reception(e))
 	}
@@ -319,31 +324,45 @@ func (s *Scheduler) outcomeOf(e *spool.Entry) (r Record) {
 // flight, an outcome unknown) is waited for and repeated: the handler is never
 // run again for it.
 func (s *Scheduler) apply(unit spool.Unit) error {
+	_, err := s.applyWith(unit, nil)
+	return err
+}
+
+// applyWith is apply for a unit with notices. If there is no room for them for so long
+// that others should have the slot, and to end messages is what makes room, the unit is
+// stored without, and the result is false.
+func (s *Scheduler) applyWith(unit, notices spool.Unit) (bool, error) {
 	const longest = 5 * time.Second
+	told, begin := len(notices) > 0, time.Now()
+	whole := slices.Concat(unit, notices)
 	ambiguous, said := false, false
 	for delay := 10 * time.Millisecond; ; delay = min(2*delay, longest) {
-		errs := s.spool.Apply(s.hard, unit)
+		errs := s.spool.Apply(s.hard, whole)
 		if len(errs) == 0 || errs[0] == nil {
-			return nil
+			return told, nil
 		}
 		err := errs[0]
 		switch {
+		case told && errors.Is(err, spool.ErrFull) && !ambiguous && time.Since(begin) >= noticePatience:
+			s.untold(unit[0].Entry, err)
+			told, whole = false, unit
+			continue
 		case errors.Is(err, spool.ErrFull), errors.Is(err, spool.ErrBusy):
 		case errors.Is(err, spool.ErrAmbiguous):
 			ambiguous = true
 		case ambiguous && (errors.Is(err, spool.ErrFenced) || errors.Is(err, spool.ErrExists)) && s.fatal(nil) == nil:
 			s.reread(unit) // the first try had succeeded: it changed the revision
-			return nil
+			return told, nil
 		default:
 			s.fail(err)
-			return err
+			return false, err
 		}
 		if delay == longest && !said {
 			said = true
 			s.log.Warn("queue: an outcome waits for the spool; its handler's slot waits with it", "id", unit[0].Entry.ID, "error", err)
 		}
 		if !sleep(s.hard, delay) {
-			return fmt.Errorf("queue: gave up repeating: %w", errors.Join(err, context.Cause(s.hard)))
+			return false, fmt.Errorf("queue: gave up repeating: %w", errors.Join(err, context.Cause(s.hard)))
 		}
 	}
 }

@@ -1,0 +1,111 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/deferredqueue/deferredqueue/spool"
+)
+
+// TestNoticeOnFullSpool: a spool that is full takes outcomes with their notices.
+func TestNoticeOnFullSpool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bag mailbag
+		c := noticeSetup(NoticeOptions{})
+		c.sp = spool.NewMemory()
+		w := start(t, bag.policy(func(context.Context, *Message) error {
+			c.sp.SetFull(true)
+			return Reject(550, "5.1.1 no such user")
+		}), c)
+		w.submit("b@example.com", nil, mail)
+		time.Sleep(30 * time.Second)
+		c.sp.SetFull(false)
+		time.Sleep(time.Minute)
+		if n := len(bag.all()); n != 1 || !strings.Contains(w.types(), string(Bounce)) {
+			t.Errorf("%d notices, records %s", n, w.types())
+		}
+	})
+}
+
+// A crampedSpool stages everything, and finds room for nothing that is new: a disk on
+// which only what is set aside for the ends of messages is left.
+type crampedSpool struct {
+	*spool.Memory
+	cramped *atomic.Bool
+}
+
+func (s crampedSpool) Apply(ctx context.Context, units ...spool.Unit) []error {
+	isNew := func(c spool.Change) bool { return c.Op == spool.Insert }
+	if s.cramped.Load() && slices.ContainsFunc(slices.Concat(units...), isNew) {
+		return slices.Repeat([]error{spool.ErrFull}, len(units))
+	}
+	return s.Memory.Apply(ctx, units...)
+}
+
+// TestNoticeWithoutRoom: an outcome whose notice can be staged and not stored waits for
+// room, and then goes without it: its end is what makes room.
+func TestNoticeWithoutRoom(t *testing.T) {
+	tests := []struct {
+		cramped time.Duration
+		notices int
+	}{{noticePatience / 2, 1}, {2 * noticePatience, 0}}
+	for _, test := range tests {
+		synctest.Test(t, func(t *testing.T) {
+			var bag mailbag
+			var cramped atomic.Bool
+			c := noticeSetup(NoticeOptions{})
+			c.wrap = func(sp *spool.Memory) spool.Spool { return crampedSpool{sp, &cramped} }
+			w := start(t, bag.policy(func(context.Context, *Message) error {
+				cramped.Store(true)
+				return Reject(550, "5.1.1 no such user")
+			}), c)
+			w.submit("b@example.com", nil, mail)
+			time.Sleep(test.cramped)
+			if over := test.cramped > noticePatience; strings.Contains(w.types(), string(Bounce)) != over {
+				t.Errorf("records after %v without room: %s", test.cramped, w.types())
+			}
+			cramped.Store(false)
+			time.Sleep(time.Minute)
+			received := strings.Count(w.types(), string(Reception)) - 1
+			if n := len(bag.all()); n != test.notices || received != n || !strings.Contains(w.types(), string(Bounce)) {
+				t.Errorf("after %v without room: %d notices, records %s", test.cramped, n, w.types())
+			}
+			if left := w.entries(); len(left) > 0 {
+				t.Errorf("%d entries are left", len(left))
+			}
+		})
+	}
+}
+
+// TestNoticeOfOperatorOnFullSpool: a message whose sender cannot be told stays, and the
+// operator may do it again.
+func TestNoticeOfOperatorOnFullSpool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bag mailbag
+		w := start(t, bag.policy(func(context.Context, *Message) error { return errors.New("down") }), noticeSetup(NoticeOptions{DelayAfter: -1}))
+		id := w.submit("1@example.com", nil, mail)
+		w.sp.SetFull(true)
+		begin := time.Now()
+		res, err := w.sched.Admin().Bounce(t.Context(), Filter{All: true}, "the account is closed")
+		if err != nil || res.Failed != 1 || res.Done != 0 || !errors.Is(res.Errors[id], spool.ErrFull) {
+			t.Errorf("%+v, %v", res, err)
+		}
+		if time.Since(begin) > 0 {
+			t.Errorf("the operator waited %v", time.Since(begin))
+		}
+		w.sp.SetFull(false)
+		if res, err = w.sched.Admin().Bounce(t.Context(), Filter{All: true}, "the account is closed"); err != nil || res.Done != 1 {
+			t.Errorf("again: %+v, %v", res, err)
+		}
+		synctest.Wait()
+		if n := len(bag.all()); n != 1 {
+			t.Errorf("%d notices, want 1", n)
+		}
+	})
+}
