@@ -267,7 +267,7 @@ func (s *Scheduler) concludeLater(changed []changedEntry) {
 		for _, e := range c.received {
 			s.recorder.post(s.reception(e))
 		}
-		back = append(back, c.entry)
+		back = append(append(back, c.entry), c.received...)
 	}
 	s.release(back)
 }
@@ -280,8 +280,8 @@ func (s *Scheduler) concludeNow(changed []changedEntry) {
 		taken := c.record.Type == "" || s.recorder.write(c.record)
 		for _, e := range c.received {
 			s.recorder.write(s.reception(e))
-			s.due(e)
 		}
+		rest = append(rest, c.received...)
 		switch {
 		case c.entry.State != spool.Final:
 			rest = append(rest, c.entry)

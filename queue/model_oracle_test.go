@@ -263,6 +263,7 @@ func (m *model) isRetry(old, e *spool.Entry, decided time.Time) error {
 
 // recorded judges a record that is taken. mu is held.
 func (m *model) recorded(r Record) {
+	m.checkOrder(r)
 	switch {
 	case r.Type == Delivery && (r.Queue != Deferred || !m.routed):
 		m.deliveryRecorded(r)

@@ -233,12 +233,19 @@ func (m *model) applyTo(s *modelSpool, ctx context.Context, u spool.Unit, secret
 	return err
 }
 
-// record takes records, refuses some, and dies of some.
+// record takes records, some of them slowly, refuses some, and dies of some.
 func (p *process) record(_ context.Context, r Record) error {
 	m := p.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch n := m.answers.IntN(100); {
+	n := m.answers.IntN(100)
+	if n >= 90 && !m.calm {
+		d := time.Duration(m.answers.IntN(2000)) * time.Millisecond
+		m.mu.Unlock()
+		time.Sleep(d)
+		m.mu.Lock()
+	}
+	switch {
 	case p.dead:
 		return errors.New("this process is dead")
 	case m.calm:

@@ -68,6 +68,7 @@ type model struct {
 	fates     map[string]string // of each recipient
 	told      map[string]int    // Delivery records that report an end
 	delays    map[string]int    // of which the sender was told
+	received  map[spool.ID]bool // Reception records
 	finals    map[spool.ID]string
 	suspended map[string]modelSuspension
 	actions   map[*modelAction]bool
@@ -104,7 +105,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		routed: seed%5 != 0, keeps: seed%3 == 0, faults: seed%2 == 0, deaths: seed%4 < 2, notices: seed%7 > 2,
 		live: map[spool.ID]*spool.Entry{}, offers: map[spool.ID]*offer{},
 		attempts: map[spool.ID]*modelAttempt{}, emitted: map[spool.ID]*modelAttempt{},
-		fates: map[string]string{}, told: map[string]int{}, delays: map[string]int{}, finals: map[spool.ID]string{},
+		fates: map[string]string{}, told: map[string]int{}, delays: map[string]int{}, received: map[spool.ID]bool{}, finals: map[spool.ID]string{},
 		suspended: map[string]modelSuspension{}, actions: map[*modelAction]bool{},
 	}
 	m.reconfigure()

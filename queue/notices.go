@@ -21,7 +21,7 @@ const (
 	// MetaNoticeFor is the ID of the message that a notice is about.
 	MetaNoticeFor = "notice_for"
 	// MetaDelayNotice says of a message that its sender was told of its delay, and
-	// when (RFC 3339). It is stored with the message, so that there is one such notice.
+	// when (RFC 3339). It is stored with the notice, so that there is one.
 	MetaDelayNotice = "delay_notice"
 )
 
@@ -33,7 +33,8 @@ const (
 // message that it is about. Its own sender is empty, and its metadata has
 // [MetaNotice], [MetaNoticeFor] and the tenant of that message. It becomes durable in
 // one step with what it reports, or neither does; only when there has been no room for
-// it for a minute is a message ended without, and the log says so.
+// it for a minute is a message ended without, and the log says so. Of a delay for which
+// there is no room its sender is told with the next failure.
 //
 // Senders are told of a Bounce, an Expiration and [Admin.Bounce], and never of
 // a [Drop] or [Admin.Drop]. NOTIFY, RET, ENVID and ORCPT are honoured; a message with
@@ -58,8 +59,9 @@ type NoticeOptions struct {
 	MaxContent int64
 
 	// Edit may change a notice before it is written: its text, its author, who is in
-	// it. false means that there is none. It is called concurrently, must not block or
-	// retain r, and must not touch its Content. If it panics there is no notice.
+	// it. false means that there is none; about a delay it is then asked again with the
+	// next failure. It is called concurrently, must not block or retain r, and must not
+	// touch its Content. If it panics there is no notice.
 	// Defaults to none.
 	Edit func(r *dsn.Report) bool
 }
@@ -108,18 +110,46 @@ func (s *Scheduler) delayed(o *outcome, resp Response, t term, now time.Time) {
 	if !slices.ContainsFunc(e.Envelope.Recipients, wanted) {
 		return
 	}
-	if e.Meta == nil {
-		e.Meta = map[string]string{}
-	}
-	e.Meta[MetaDelayNotice] = now.UTC().Format(time.RFC3339)
-	o.records = append(o.records, s.record(Delayed, e, now, resp))
 	o.tell(dsn.Delayed, e, resp, resp.Enhanced, t.end)
 }
 
-// noticePatience is how long an outcome waits for room for its notice, to stage it and
-// to store it: so long that what passes soon costs no notice, and not so long that slots
-// stay taken.
+// toldOfDelay notes in the messages of whose delay there is a notice that there is.
+func (s *Scheduler) toldOfDelay(o *outcome, now time.Time) {
+	for _, t := range o.told {
+		if t.action != dsn.Delayed {
+			continue
+		}
+		if t.entry.Meta == nil {
+			t.entry.Meta = map[string]string{}
+		}
+		t.entry.Meta[MetaDelayNotice] = now.UTC().Format(time.RFC3339)
+		o.delayed = append(o.delayed, t.entry)
+		o.delays = append(o.delays, s.record(Delayed, t.entry, now, t.response))
+	}
+}
+
+// untell takes that back.
+func (o *outcome) untell() {
+	for _, e := range o.delayed {
+		delete(e.Meta, MetaDelayNotice)
+	}
+}
+
+// noticePatience is how long an outcome waits for room for a notice of what failed, to
+// stage it and to store it: so long that what passes soon costs no notice, and not so
+// long that slots stay taken, since messages that end are what makes room. A delay is
+// told of with the next failure.
 const noticePatience = time.Minute
+
+// patience is how long an outcome waits for room to store its notices.
+func (o *outcome) patience() time.Duration {
+	for _, n := range o.notices {
+		if n.Entry.Meta[MetaNotice] == string(dsn.Failed) {
+			return noticePatience
+		}
+	}
+	return 0
+}
 
 // notify is addNotices for the verdict of an attempt, which is carried out in any case.
 func (s *Scheduler) notify(e *spool.Entry, o *outcome, now time.Time) {
@@ -142,6 +172,9 @@ func (s *Scheduler) addNotices(e *spool.Entry, o *outcome, patience time.Duratio
 		if r == nil {
 			continue
 		}
+		if action == dsn.Delayed {
+			patience = 0
+		}
 		n, err := s.stageNotice(e, r, patience)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("the notice (%s): %w", action, err))
@@ -149,6 +182,9 @@ func (s *Scheduler) addNotices(e *spool.Entry, o *outcome, patience time.Duratio
 		}
 		n.Entry.Meta[MetaNotice] = string(action)
 		o.notices = append(o.notices, *n)
+		if action == dsn.Delayed {
+			s.toldOfDelay(o, now)
+		}
 	}
 	o.told = nil
 	return errors.Join(errs...)
@@ -247,13 +283,14 @@ func (s *Scheduler) writeNotice(r *dsn.Report) (spool.Writer, error) {
 	return w, nil
 }
 
-// noticeChange inserts the notice about e into the deferred queue.
+// noticeChange inserts the notice about e into the deferred queue. It stays owned until
+// its Reception is recorded.
 func noticeChange(w spool.Writer, e *spool.Entry, r *dsn.Report) *spool.Change {
 	meta, now := map[string]string{MetaNoticeFor: e.ID.String()}, time.Now()
 	if tenant := e.Meta["tenant"]; tenant != "" {
 		meta["tenant"] = tenant
 	}
-	return &spool.Change{Op: spool.Insert, Stage: w, Entry: &spool.Entry{
+	return &spool.Change{Op: spool.Insert, Stage: w, Keep: true, Entry: &spool.Entry{
 		ID: r.NoticeID, Body: w.ID(), Queue: Deferred, Class: class(meta),
 		Received: now, Due: now, Envelope: r.NoticeEnvelope(), Meta: meta,
 	}}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/deferredqueue/deferredqueue/queue/dsn"
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
@@ -108,4 +109,44 @@ func TestNoticeOfOperatorOnFullSpool(t *testing.T) {
 			t.Errorf("%d notices, want 1", n)
 		}
 	})
+}
+
+// TestDelayWithoutNotice: a delay of which no notice could be made, or which the host
+// did not want told of now, is not recorded as told, and is told of later.
+func TestDelayWithoutNotice(t *testing.T) {
+	tests := map[string]func(w *world, silent, cramped *atomic.Bool, on bool){
+		"nothing can be staged": func(w *world, _, _ *atomic.Bool, on bool) { w.sp.SetFull(on) },
+		"nothing can be stored": func(_ *world, _, cramped *atomic.Bool, on bool) { cramped.Store(on) },
+		"Edit says no":          func(_ *world, silent, _ *atomic.Bool, on bool) { silent.Store(on) },
+	}
+	for name, set := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var bag mailbag
+				var silent, cramped atomic.Bool
+				c := noticeSetup(NoticeOptions{DelayAfter: time.Hour, Edit: func(*dsn.Report) bool { return !silent.Load() }})
+				c.wrap = func(sp *spool.Memory) spool.Spool { return crampedSpool{sp, &cramped} }
+				w := start(t, bag.policy(func(context.Context, *Message) error { return errors.New("down") }), c)
+				w.submit("b@example.com", nil, mail)
+				time.Sleep(50 * time.Minute)
+				set(w, &silent, &cramped, true)
+				time.Sleep(4 * time.Hour)
+				synctest.Wait()
+				if n, types := len(bag.all()), w.types(); n != 0 || strings.Contains(types, string(Delayed)) {
+					t.Errorf("while that holds: %d notices, records %s", n, types)
+				}
+				for _, e := range w.entries() {
+					if at := e.Meta[MetaDelayNotice]; at != "" {
+						t.Errorf("the message says that its sender was told at %s", at)
+					}
+				}
+				set(w, &silent, &cramped, false)
+				time.Sleep(48 * time.Hour)
+				synctest.Wait()
+				if n, said := len(bag.all()), strings.Count(w.types(), string(Delayed)); n != 1 || said != 1 {
+					t.Errorf("later: %d notices, %d Delayed records, want 1 and 1", n, said)
+				}
+			})
+		})
+	}
 }

@@ -267,6 +267,57 @@ func TestNoticeWithOutcome(t *testing.T) {
 	})
 }
 
+// TestNoticeRecords: what is recorded of a notice begins with its Reception, however
+// slow records are, be it of an attempt or of an operator.
+func TestNoticeRecords(t *testing.T) {
+	for _, operator := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var bag mailbag
+			var mu sync.Mutex
+			first := map[spool.ID]RecordType{}
+			notices := 0
+			c := noticeSetup(NoticeOptions{})
+			c.record = func(_ context.Context, r Record) error {
+				time.Sleep(50 * time.Millisecond)
+				mu.Lock()
+				defer mu.Unlock()
+				if _, known := first[r.ID]; !known {
+					first[r.ID] = r.Type
+				} else if r.Meta[MetaNotice] != "" {
+					notices++ // its end
+				}
+				return nil
+			}
+			w := start(t, bag.policy(func(context.Context, *Message) error {
+				if operator {
+					return Hold("look")
+				}
+				return Reject(550, "5.1.1 no such user")
+			}), c)
+			for range 10 {
+				w.submit("b@example.com", nil, mail)
+			}
+			if operator {
+				time.Sleep(time.Minute)
+				if _, err := w.sched.Admin().Bounce(t.Context(), Filter{All: true}, "closed"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(time.Hour)
+			mu.Lock()
+			defer mu.Unlock()
+			for id, is := range first {
+				if is != Reception {
+					t.Errorf("by an operator: %v: the first record of %s is a %s", operator, id, is)
+				}
+			}
+			if notices != 10 || len(bag.all()) != 10 {
+				t.Errorf("by an operator: %v: %d notices, %d with an end", operator, len(bag.all()), notices)
+			}
+		})
+	}
+}
+
 // TestNoticeOfDamage: content that cannot be read, or a hook that panics, costs the
 // notice some of itself, and never the outcome.
 func TestNoticeOfDamage(t *testing.T) {

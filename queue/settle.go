@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +26,8 @@ type outcome struct {
 	received []*spool.Entry // that come in with it: what was emitted
 	told     []told         // of which notices are to be made
 	notices  spool.Unit     // stored with unit, if there is room for them
+	delayed  []*spool.Entry // of unit, of whose delay a notice tells
+	delays   []Record       // of that
 }
 
 // settle carries out the verdict err of an attempt. It returns the entry if it
@@ -236,17 +237,19 @@ func (s *Scheduler) carryOut(o outcome) error {
 // store is the first of the two steps in which a message ends, and all of it
 // for one that goes on.
 func (s *Scheduler) store(o outcome) error {
-	told, err := s.applyWith(o.unit, o.notices)
+	told, err := s.applyWith(o.unit, o.notices, o.patience(), o.untell)
 	if err != nil {
 		s.log.Error("queue: an outcome could not be stored", "id", o.unit[0].Entry.ID, "error", err)
 		return err
 	}
 	s.times.retry(o.retries)
 	s.recordAll(o.records)
-	if told {
-		o.unit, o.received = slices.Concat(o.unit, o.notices), slices.Concat(o.received, entriesOf(o.notices))
+	if !told {
+		o.notices, o.delays = nil, nil
 	}
-	for _, e := range o.received {
+	s.recordAll(o.delays)
+	notices := entriesOf(o.notices)
+	for _, e := range slices.Concat(o.received, notices) {
 		s.recorder.write(s.reception(e))
 	}
 	for _, c := range o.unit {
@@ -254,6 +257,7 @@ func (s *Scheduler) store(o outcome) error {
 			s.due(c.Entry)
 		}
 	}
+	s.handOver(notices, nil)
 	return nil
 }
 
@@ -318,80 +322,4 @@ func (s *Scheduler) outcomeOf(e *spool.Entry) (r Record) {
 		return s.record(AdminBounce, e, time.Now(), Response{Code: 550, Content: "its stored outcome cannot be read"})
 	}
 	return r
-}
-
-// apply makes a unit durable. What passes by itself (no space, too much in
-// flight, an outcome unknown) is waited for and repeated: the handler is never
-// run again for it.
-func (s *Scheduler) apply(unit spool.Unit) error {
-	_, err := s.applyWith(unit, nil)
-	return err
-}
-
-// applyWith is apply for a unit with notices. If there is no room for them for so long
-// that others should have the slot, and to end messages is what makes room, the unit is
-// stored without, and the result is false.
-func (s *Scheduler) applyWith(unit, notices spool.Unit) (bool, error) {
-	const longest = 5 * time.Second
-	told, begin := len(notices) > 0, time.Now()
-	whole := slices.Concat(unit, notices)
-	ambiguous, said := false, false
-	for delay := 10 * time.Millisecond; ; delay = min(2*delay, longest) {
-		errs := s.spool.Apply(s.hard, whole)
-		if len(errs) == 0 || errs[0] == nil {
-			return told, nil
-		}
-		err := errs[0]
-		switch {
-		case told && errors.Is(err, spool.ErrFull) && !ambiguous && time.Since(begin) >= noticePatience:
-			s.untold(unit[0].Entry, err)
-			told, whole = false, unit
-			continue
-		case errors.Is(err, spool.ErrFull), errors.Is(err, spool.ErrBusy):
-		case errors.Is(err, spool.ErrAmbiguous):
-			ambiguous = true
-		case ambiguous && (errors.Is(err, spool.ErrFenced) || errors.Is(err, spool.ErrExists)) && s.fatal(nil) == nil:
-			s.reread(unit) // the first try had succeeded: it changed the revision
-			return told, nil
-		default:
-			s.fail(err)
-			return false, err
-		}
-		if delay == longest && !said {
-			said = true
-			s.log.Warn("queue: an outcome waits for the spool; its handler's slot waits with it", "id", unit[0].Entry.ID, "error", err)
-		}
-		if !sleep(s.hard, delay) {
-			return false, fmt.Errorf("queue: gave up repeating: %w", errors.Join(err, context.Cause(s.hard)))
-		}
-	}
-}
-
-// reread brings the revisions of what a unit has left owned here up to date,
-// after the answer to the Apply that set them was lost.
-func (s *Scheduler) reread(unit spool.Unit) {
-	for _, c := range unit {
-		if c.Op == spool.Remove || !c.Keep {
-			continue
-		}
-		for e, err := range s.spool.Scan(s.hard, spool.Query{After: before(c.Entry.ID)}) {
-			if err != nil {
-				s.log.Error("queue: looking for a message whose change was uncertain; it is found again when the spool is opened anew", "id", c.Entry.ID, "error", err)
-			} else if e.ID == c.Entry.ID {
-				c.Entry.Rev, c.Entry.Size = e.Rev, e.Size
-			}
-			break
-		}
-	}
-}
-
-// before returns the greatest ID that is less than id.
-func before(id spool.ID) spool.ID {
-	for i := len(id) - 1; i >= 0; i-- {
-		id[i]--
-		if id[i] != 0xff {
-			break
-		}
-	}
-	return id
 }
