@@ -298,8 +298,9 @@ func (s *Scheduler) concludeNow(changed []changedEntry) {
 }
 
 // applyAll makes units, each about one entry, durable, as apply does, and returns an
-// error for each. What passes by itself is waited for as long as ctx stands; what
-// may have been stored is asked after until that is known.
+// error for each. What passes by itself is waited for as long as ctx stands, but not
+// room for something new, which may be long in coming; what may have been stored is
+// asked after until that is known.
 func (s *Scheduler) applyAll(ctx context.Context, units []spool.Unit) []error {
 	errs := make([]error, len(units))
 	ambiguous := make([]bool, len(units))
@@ -344,6 +345,7 @@ func (s *Scheduler) applySome(ctx context.Context, units []spool.Unit, todo []in
 		err := answers[k]
 		errs[i] = err
 		switch {
+		case errors.Is(err, spool.ErrFull) && !ambiguous[i] && inserts(units[i]):
 		case errors.Is(err, spool.ErrFull), errors.Is(err, spool.ErrBusy):
 			again = append(again, i)
 		case errors.Is(err, spool.ErrAmbiguous):
@@ -359,4 +361,8 @@ func (s *Scheduler) applySome(ctx context.Context, units []spool.Unit, todo []in
 		}
 	}
 	return again
+}
+
+func inserts(u spool.Unit) bool {
+	return slices.ContainsFunc(u, func(c spool.Change) bool { return c.Op == spool.Insert })
 }

@@ -42,8 +42,7 @@ type crampedSpool struct {
 }
 
 func (s crampedSpool) Apply(ctx context.Context, units ...spool.Unit) []error {
-	isNew := func(c spool.Change) bool { return c.Op == spool.Insert }
-	if s.cramped.Load() && slices.ContainsFunc(slices.Concat(units...), isNew) {
+	if s.cramped.Load() && slices.ContainsFunc(units, inserts) {
 		return slices.Repeat([]error{spool.ErrFull}, len(units))
 	}
 	return s.Memory.Apply(ctx, units...)
@@ -149,4 +148,39 @@ func TestDelayWithoutNotice(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOperatorWithoutRoom: what an operator asks for, and for which there is no room,
+// fails at once, and holds up nothing else.
+func TestOperatorWithoutRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cramped atomic.Bool
+		c := noticeSetup(NoticeOptions{})
+		c.wrap = func(sp *spool.Memory) spool.Spool { return crampedSpool{sp, &cramped} }
+		w := start(t, func(context.Context, *Message) error { return Hold("look") }, c)
+		id := w.submit("b@example.com", nil, mail)
+		time.Sleep(time.Minute)
+		admin := w.sched.Admin()
+		if err := admin.Suspend(t.Context(), "one", SuspendOptions{Reason: "because"}); err != nil {
+			t.Fatal(err)
+		}
+		cramped.Store(true)
+		begin := time.Now()
+		if err := admin.Suspend(t.Context(), "two", SuspendOptions{Reason: "because"}); !errors.Is(err, spool.ErrFull) {
+			t.Errorf("Suspend: %v, want ErrFull", err)
+		}
+		if err := admin.Resume(t.Context(), "one"); err != nil {
+			t.Errorf("Resume of another queue: %v", err)
+		}
+		res, err := admin.Bounce(t.Context(), Filter{All: true}, "closed")
+		if err != nil || res.Done != 0 || res.Failed != 1 || !errors.Is(res.Errors[id], spool.ErrFull) {
+			t.Errorf("Bounce: %+v, %v, want it to fail for want of room", res, err)
+		}
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("that took %v", took)
+		}
+		if res, err := admin.Drop(t.Context(), Filter{All: true}, "closed"); err != nil || res.Done != 1 {
+			t.Errorf("Drop: %+v, %v", res, err)
+		}
+	})
 }
