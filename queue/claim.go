@@ -92,6 +92,7 @@ func (s *Scheduler) startClaim(now time.Time) {
 	if s.mu.claiming || s.mu.looking > 0 || !claim && !plan && !hint || !s.makeRoom() {
 		return
 	}
+	s.takeInShed(now)
 	s.mu.claiming = true
 	s.mu.tick++
 	tick := s.mu.tick
@@ -167,11 +168,32 @@ func (s *Scheduler) shed() (back []*spool.Entry) {
 			q.limit = max(keep, q.config.Concurrency)
 			s.leaveOut(q)
 			q.short = true
+			if s.mu.shedAt.IsZero() {
+				s.mu.shedAt = time.Now()
+			}
 		}
 		most = slices.DeleteFunc(most, func(q *queueState) bool { return q.ready.total() == 0 })
 	}
 	return back
 }
+
+// takeInShed has claims take in again the queues of which shed left nothing, waiting or
+// running, that could do so when it is done: once much memory is free, or after a while,
+// since others may use it for ever. mu is held.
+func (s *Scheduler) takeInShed(now time.Time) {
+	if s.mu.shedAt.IsZero() || !s.roomy() && now.Before(s.mu.shedAt.Add(claimInterval)) {
+		return
+	}
+	s.mu.shedAt = time.Time{}
+	for q := range s.mu.full {
+		if q.short && q.running == 0 && q.ready.total() == 0 {
+			s.reopen(q)
+		}
+	}
+}
+
+// roomy reports whether much memory is free. mu is held.
+func (s *Scheduler) roomy() bool { return s.mu.bytes < s.opts.MemoryLimit/2 }
 
 // claim runs as a task; neither another claim nor a plan runs beside it.
 func (s *Scheduler) claim(req spool.ClaimRequest, tick uint64) {

@@ -142,6 +142,7 @@ func (p *planner) consider(batch []spool.QueueInfo) {
 	s := p.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	p.noteMemory()
 	for _, info := range batch {
 		one := pick{queue: info.Queue, class: info.Class, due: info.NextDue}
 		q := s.mu.queues[info.Queue]
@@ -157,6 +158,12 @@ func (p *planner) consider(batch []spool.QueueInfo) {
 			p.more = true
 		}
 	}
+}
+
+// noteMemory has another plan made, when there is memory, for what there is none for
+// now. mu is held.
+func (p *planner) noteMemory() {
+	p.more = p.more || p.s.mu.bytes >= p.s.opts.MemoryLimit
 }
 
 // noteFull has claims leave out a queue that has no room for what is due. mu is held.
@@ -209,6 +216,7 @@ func (p *planner) claim(one *pick) {
 	s.mu.Lock()
 	s.mu.tick++
 	tick, want := s.mu.tick, s.wanted(one)
+	p.noteMemory()
 	s.mu.Unlock()
 	if want == 0 {
 		return

@@ -64,7 +64,7 @@ func (s *Scheduler) free(j *job) *job {
 
 // fed has a claim made that waits for memory, if there is some. mu is held.
 func (s *Scheduler) fed() {
-	if s.mu.starved && s.mu.bytes < s.opts.MemoryLimit {
+	if s.mu.starved && s.mu.bytes < s.opts.MemoryLimit || !s.mu.shedAt.IsZero() && s.roomy() {
 		s.mu.starved = false
 		s.claimAt(time.Time{})
 		s.kick() // a claim may have been asked for long ago
@@ -96,7 +96,7 @@ func (s *Scheduler) reopen(q *queueState) {
 	if !q.full || q.ready.total() > q.limit/2 || s.isSuspended(q.name) {
 		return
 	}
-	if s.mu.bytes < s.opts.MemoryLimit/2 { // what a lack of memory took away
+	if s.roomy() { // what a lack of memory took away
 		q.limit = min(2*q.limit, q.config.MaxReady)
 	}
 	s.takeIn(q)

@@ -43,6 +43,7 @@ type state struct {
 		planFrom  time.Time // but not before
 		bytes     int64     // of all entries in memory
 		starved   bool      // a claim waits for bytes to become free
+		shedAt    time.Time // since when queues may be short of which nothing is left; zero: none is
 		tick      uint64    // counts claims and plans
 
 		full       map[*queueState]struct{} // those that claims leave out
