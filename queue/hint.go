@@ -15,15 +15,18 @@ type queueClass struct{ queue, class string }
 
 // hint has a group claimed from at a time, if claims leave its queue out then. It
 // costs no look at all queues of the spool. Of a queue without a backlog nothing is
-// noted: claims find what it has. mu is held.
-func (s *Scheduler) hint(q *queueState, class string, at time.Time) {
+// noted: claims find what it has. It reports whether a hint is noted. mu is held.
+func (s *Scheduler) hint(q *queueState, class string, at time.Time) bool {
 	key := queueClass{q.name, class}
 	was, known := s.mu.hints[key]
-	if !q.full && !q.backlog.any() || known && !at.Before(was) || !known && len(s.mu.hints) >= maxHints {
-		return
+	if !q.full && !q.backlog.any() || !known && len(s.mu.hints) >= maxHints {
+		return false
 	}
-	s.mu.hints[key] = at
-	s.askFor(&s.mu.nextHint, at)
+	if !known || at.Before(was) {
+		s.mu.hints[key] = at
+		s.askFor(&s.mu.nextHint, at)
+	}
+	return true
 }
 
 // hinted takes out the hints whose time has come, as picks. mu is held.
@@ -55,6 +58,7 @@ func (s *Scheduler) noteReleased(units []spool.Unit) {
 		if q != nil && e.State == spool.Queued && !e.Due.After(now) {
 			s.noteBacklog(q, e.Class)
 			if q.full && q.wants(e.Class) <= 0 {
+				q.await(e.Class)
 				continue
 			}
 			if q.full {

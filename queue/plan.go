@@ -153,6 +153,10 @@ func (p *planner) consider(batch []spool.QueueInfo) {
 			one.have = q.ready.count(info.Class)
 			s.noteBacklog(q, info.Class)
 			s.noteFull(q)
+			if one.have == 0 && (q.waiting.any() || q.wants(info.Class) <= 0) {
+				q.await(info.Class)
+				continue
+			}
 		}
 		if s.wanted(&one) > 0 && p.picks.keep(one, planSteps) {
 			p.more = true
@@ -197,8 +201,9 @@ func (s *Scheduler) wanted(p *pick) int {
 
 // wants is for how many further entries of a class q has room. A queue that is
 // full has room for a class that has less than half of its share, at the cost of
-// those that have more than theirs. One that gave back what it had for want of
-// memory has none before one of its slots is free.
+// those that have more than theirs; a class without a share may have a place that is
+// free. One that gave back what it had for want of memory has none before one of its
+// slots is free.
 func (q *queueState) wants(class string) int {
 	have, share := q.ready.count(class), q.ready.share(class, q.limit)
 	if !q.full {
@@ -207,7 +212,7 @@ func (q *queueState) wants(class string) int {
 	if have > share/2 || q.short {
 		return 0
 	}
-	return share - have
+	return max(share-have, min(1-have, q.limit-q.ready.total()))
 }
 
 // claim claims from one group.
@@ -217,6 +222,12 @@ func (p *planner) claim(one *pick) {
 	s.mu.tick++
 	tick, want := s.mu.tick, s.wanted(one)
 	p.noteMemory()
+	if q := s.mu.queues[one.queue]; q != nil && one.have >= 0 {
+		delete(q.waiting.offered, one.class)
+		if want == 0 {
+			q.await(one.class)
+		}
+	}
 	s.mu.Unlock()
 	if want == 0 {
 		return
@@ -246,6 +257,8 @@ func (p *planner) claim(one *pick) {
 		default:
 			s.noteFull(q)
 		}
+		s.offerPlaces(q)
+		s.reopen(q)
 	}
 	s.mu.Unlock()
 	s.release(back)
@@ -274,6 +287,7 @@ func (p *planner) end(cost time.Duration) {
 	}
 	if p.err == nil && !p.hinted {
 		s.settleBacklogs(p.tick, true)
+		s.reopenAll()
 	}
 	if p.err != nil || !p.hinted {
 		s.mu.planFrom = time.Now().Add(pause)

@@ -91,7 +91,7 @@ func (s *Scheduler) leaveOut(q *queueState) {
 	}
 }
 
-// reopen ends that, once half of the room is free. mu is held.
+// reopen ends that, once half of the room is free and no class waits for it. mu is held.
 func (s *Scheduler) reopen(q *queueState) {
 	if !q.full || q.ready.total() > q.limit/2 || s.isSuspended(q.name) {
 		return
@@ -99,23 +99,17 @@ func (s *Scheduler) reopen(q *queueState) {
 	if s.roomy() { // what a lack of memory took away
 		q.limit = min(2*q.limit, q.config.MaxReady)
 	}
-	s.takeIn(q)
+	if s.offerPlaces(q); q.short || !q.waiting.any() {
+		s.takeIn(q)
+	}
 }
 
 // takeIn has claims take a queue in again. mu is held.
 func (s *Scheduler) takeIn(q *queueState) {
-	q.full, q.short = false, false
+	q.full, q.short, q.waiting = false, false, rotation{}
 	delete(s.mu.full, q)
 	s.claimAt(time.Time{})
 	s.kick() // a claim may have been asked for long ago
-}
-
-// refill claims for a class, of which a job was taken, if claims leave its queue
-// out because of others. mu is held.
-func (s *Scheduler) refill(q *queueState, class string) {
-	if q.full && q.backlog.has(class) && q.ready.count(class) <= q.ready.share(class, q.limit)/2 {
-		s.hint(q, class, time.Now())
-	}
 }
 
 // handOver takes messages that were just stored and are owned, or that body

@@ -92,6 +92,7 @@ type queueState struct {
 	full    bool
 	short   bool // with full: for want of memory
 	backlog backlog
+	waiting rotation
 	leftOut uint64 // the tick of the last claim that left it out
 
 	limiter   *limiter  // nil: no rate
