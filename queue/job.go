@@ -43,8 +43,15 @@ func (s *Scheduler) attempt(j *job) {
 		return
 	}
 	s.marks.started(j.entry.ID)
-	s.times.waited(j.entry)
 	ctx := s.begin(j)
+	if ctx == nil { // suspended since the job was taken
+		s.marks.ended(j.entry.ID)
+		if s.saveJob(j) == nil {
+			s.release([]*spool.Entry{j.entry})
+		}
+		return
+	}
+	s.times.waited(j.entry)
 	exited := true
 	defer func() {
 		if exited { // the goroutine ends here: the rest needs another one
@@ -59,12 +66,16 @@ func (s *Scheduler) attempt(j *job) {
 	s.conclude(ctx, j, err)
 }
 
-// begin makes the working copy and the context of an attempt.
+// begin makes the working copy and the context of an attempt; nil if there must be none.
 func (s *Scheduler) begin(j *job) context.Context {
 	s.mu.Lock()
 	timeout := j.queue.config.Timeout
 	j.timeout = timeout
+	suspended := s.isSuspended(j.queue.name)
 	s.mu.Unlock()
+	if suspended {
+		return nil
+	}
 	ctx, cancel := context.WithCancelCause(s.jobs)
 	if timeout > 0 {
 		j.at = time.Now().Add(timeout)

@@ -36,7 +36,8 @@ type Options struct {
 	// taken: Record is called again with the same record, after a growing delay
 	// of up to a minute, and a message whose end it reports stays stored until it is
 	// taken. While Record fails or blocks, no further messages are worked on, and
-	// listeners answer 4xx once the buffer for records is full.
+	// listeners answer 4xx once the buffer for records is full. A panic is an error. It
+	// must return, and not end its goroutine as [testing.T.FailNow] does.
 	// Defaults to one Logger line per record, which counts as taken.
 	Record func(ctx context.Context, r Record) error
 

@@ -138,6 +138,57 @@ func TestSuspendedWhileItRuns(t *testing.T) {
 	})
 }
 
+// A slowStarter takes its time to note that a handler may run.
+type slowStarter struct{ *spool.Memory }
+
+func (s slowStarter) Started(ids ...spool.ID) {
+	time.Sleep(time.Minute)
+	s.Memory.Started(ids...)
+}
+
+// TestSuspendedBeforeItRuns: a message that was about to be started, stored or in memory
+// alone, is not once its queue is suspended, and is when that ends.
+func TestSuspendedBeforeItRuns(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			calls := 0
+			w := start(t, func(_ context.Context, m *Message) error {
+				if calls++; m.Attempt != 1 {
+					t.Errorf("attempt %d", m.Attempt)
+				}
+				return nil
+			}, setup{wrap: func(sp *spool.Memory) spool.Spool { return slowStarter{sp} }})
+			tx, err := w.sched.Begin(t.Context(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tx.Abort()
+			tx.Write([]byte(mail))
+			e := &spool.Entry{ID: spool.NewID(), Envelope: spool.Envelope{Recipients: []spool.Recipient{{Address: "b@example.com"}}}}
+			store := tx.Commit
+			if keep {
+				store = tx.Keep
+			}
+			if err := store(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+			tx.HandOver()
+			pass(time.Second)
+			suspend(t, w, Deferred, time.Time{})
+			pass(time.Hour)
+			stored := slices.DeleteFunc(w.entries(), func(e *spool.Entry) bool { return e.Queue == Suspensions })
+			if calls != 0 || len(stored) != 1 || stored[0].Attempts != 0 || w.inMemory(Deferred) != 0 {
+				t.Errorf("kept: %v: %d calls while it is suspended, in the spool %v", keep, calls, stored)
+			}
+			resume(t, w, Deferred)
+			pass(2 * time.Minute)
+			if n := len(w.entries()); calls != 1 || n != 0 {
+				t.Errorf("kept: %v: %d calls later, %d left in the spool", keep, calls, n)
+			}
+		})
+	}
+}
+
 // What is taken out of memory is owned by who did so, and claimed no more.
 func TestTake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
