@@ -93,7 +93,7 @@ func (l *eioLife) traced(kind eioKind) []hit {
 	switch {
 	case len(paths) == 0 && kind.call != "unlinkat" && kind.call != "renameat":
 		from += rand.IntN(12) // beyond those of opening
-	case kind.aim == atWork || kind.aim == atBig || kind.aim == atStop && kind.isSync():
+	case kind.aim == atWork || kind.aim == atBig || kind.aim == atStop && (kind.isSync() || kind.file == "index.db"):
 		from += rand.IntN(5)
 	}
 	which := strconv.Itoa(from)

@@ -64,16 +64,20 @@ func (m *sim) options(fsys vfs.FS) *Options {
 }
 
 // run lives some lives, each of which ends with a power cut or the death of the
-// process, and looks at what is left.
+// process, and looks at what is left. After a death another process may go on before the
+// power is cut.
 func (m *sim) run() error {
 	for life := range 3 {
-		m.fs.Cut(1 + m.rng.IntN(120))
-		if err := m.live(); err != nil {
-			return fmt.Errorf("life %d: %w", life, err)
+		for again := true; again; again = m.rng.IntN(3) == 0 {
+			m.fs.Cut(1 + m.rng.IntN(120))
+			if err := m.live(); err != nil {
+				return fmt.Errorf("life %d: %w", life, err)
+			}
 		}
 		if m.rng.IntN(6) > 0 { // else the process died and the power stayed
 			m.cuts++
 			m.fs = m.fs.After()
+			simIndex{fs: m.fs}.cut(m.dir, m.rng)
 		}
 		m.fs.Cut(0)
 		if err := m.look(); err != nil {
@@ -103,6 +107,9 @@ func (m *sim) live() error {
 	}
 	m.s = s
 	defer abandon(s)
+	if err := m.compare(s); err != nil {
+		return err
+	}
 	m.owned, m.order = map[spool.ID]*spool.Entry{}, nil
 	if err := m.claimAll(); err != nil {
 		return err
@@ -292,6 +299,10 @@ func (m *sim) look() error {
 		return fmt.Errorf("Open: %w", err)
 	}
 	defer s.Close()
+	return m.compare(s)
+}
+
+func (m *sim) compare(s *Spool) error {
 	if err := checkIndex(s); err != nil {
 		return err
 	}

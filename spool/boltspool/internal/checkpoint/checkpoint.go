@@ -87,15 +87,13 @@ func Open(fsys vfs.FS, dir string, readOnly bool, timeout time.Duration) (f *Fil
 	if _, err := verifyPages(f.space.f); err != nil {
 		return f, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	// A process that was killed may not have lived to see the sync of its last
-	// commit. What is not needed any more is deleted from here on.
-	if !readOnly {
-		if err := f.space.f.Sync(); err != nil {
-			return f, err
-		}
-	}
 	if err := f.open(readOnly, timeout); err != nil {
 		return f, err
+	}
+	if !readOnly {
+		if err := confirm(f.space.f); err != nil {
+			return f, fmt.Errorf("%s: %w", Name, err)
+		}
 	}
 	return f, f.view(func(tx *bbolt.Tx) error {
 		for _, b := range [][]byte{bucketEntries, bucketDamage, bucketMeta} {

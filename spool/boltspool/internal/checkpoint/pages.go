@@ -82,6 +82,7 @@ func (w *pageWalk) used() int64 {
 
 // A pageMeta is what the newest valid meta page says.
 type pageMeta struct {
+	at                          int64 // where it stands
 	pageSize                    int64
 	root, freelist, pages, txid uint64
 }
@@ -100,12 +101,36 @@ func readMeta(f io.ReaderAt, size int64) (best pageMeta, err error) {
 		}
 		if !found || m.txid > best.txid {
 			best, found = m, true
+			best.at = at
 		}
 	}
 	if !found {
 		return best, errors.New("no valid meta page")
 	}
 	return best, nil
+}
+
+// confirm makes the last commit durable: the process may not have lived to see the sync
+// of its meta page, or that has failed. After a failed one Linux takes what it could not
+// write for written, and the next sync succeeds: so the page is written again. What the
+// commit says is not needed any more is deleted from here on.
+func confirm(f vfs.File) error {
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	m, err := readMeta(f, size)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	page := make([]byte, m.pageSize)
+	if _, err := f.ReadAt(page, m.at); err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(page, m.at); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 func parseMeta(b []byte) (m pageMeta, ok bool) {
