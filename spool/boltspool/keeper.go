@@ -159,7 +159,7 @@ func (k *keeper) work() error {
 			err = k.checkpoint()
 		}
 	}
-	if err == nil {
+	if err == nil && k.s.affords(k.s.opts.SegmentSize) {
 		err = k.s.log.Prepare()
 	}
 	switch {

@@ -164,14 +164,27 @@ func (s *Spool) probeSpace() {
 		return
 	}
 	s.renew()
-	if s.room().Bytes < s.opts.Reserve {
+	missing := s.opts.Reserve - s.room().Bytes
+	if missing > s.log.Spares() {
 		return
 	}
-	if err := s.log.Secure(maxSegmentBody, s.logKeep()); err != nil {
+	need := min(maxSegmentBody, s.opts.SegmentSize/4) // so that a spare has room for it
+	if err := s.log.Secure(need, s.logKeep()); err != nil {
 		s.probed(err)
 		return
 	}
+	if missing > 0 { // what was allocated ahead makes the shortage
+		s.log.GiveBack(missing, need+s.logKeep())
+		if s.room().Bytes < s.opts.Reserve {
+			return
+		}
+	}
 	s.setShort(shortBytes, false)
+}
+
+// affords reports whether so many bytes can be allocated ahead without a shortage.
+func (s *Spool) affords(bytes int64) bool {
+	return s.opts.Reserve == 0 || s.room().Bytes-bytes >= s.opts.Reserve
 }
 
 // renew begins another segment, if that gives back what the current one takes.

@@ -121,14 +121,14 @@ func (l *Log) Append(payload []byte, bodies []Body) (Place, error) {
 			return 0, err
 		}
 	}
-	if err := l.allocate(l.off + need); err != nil {
+	if err := l.makeRoom(need); err != nil {
 		return 0, err
 	}
 	start := At(l.cur.number, l.off)
 	n, err := l.cur.f.WriteVAt(l.buffers(payload, bodies, need), l.off)
 	if err != nil {
 		l.stale = l.stale || n > 0
-		return 0, vfs.WriteError(err)
+		return 0, l.takeBack(vfs.WriteError(err))
 	}
 	l.stale = false
 	l.off += need
@@ -217,6 +217,18 @@ func (l *Log) End() (Place, uint64) {
 		return At(l.mu.last+1, segmentHeader), l.number
 	}
 	return At(l.cur.number, l.off), l.number
+}
+
+// takeBack removes what an Append has left that found no space: it is answered as not
+// stored, and must not be found whole because what was not written was as it should be.
+func (l *Log) takeBack(failure error) error {
+	if !errors.Is(failure, vfs.ErrNoSpace) {
+		return failure // final
+	}
+	if err := l.wipe(); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
+		return err
+	}
+	return failure
 }
 
 // wipe removes what an Append that failed has left behind the last group, so

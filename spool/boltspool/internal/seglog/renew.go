@@ -19,13 +19,11 @@ func (l *Log) Renew(keep int64) (bool, error) {
 	}
 	l.mu.Lock()
 	live := l.cur.live
-	n := len(l.mu.spares)
-	spare := n > 0 && l.mu.spares[n-1].capacity >= segmentHeader+keep // that which is the next to be taken
 	l.mu.Unlock()
 	if live > l.off/2 {
 		return false, nil
 	}
-	if !spare {
+	if !l.hasSpare(segmentHeader + keep) {
 		err := l.addSpare(segmentHeader + keep)
 		if errors.Is(err, vfs.ErrNoSpace) && live == 0 {
 			err = l.divide()

@@ -142,6 +142,49 @@ func (l *Log) allocate(end int64) error {
 	return nil
 }
 
+// makeRoom reserves the room for a group in the current segment, or begins another one
+// with a spare that has it when the disk has none.
+func (l *Log) makeRoom(need int64) error {
+	err := l.allocate(l.off + need)
+	if !errors.Is(err, vfs.ErrNoSpace) || !l.hasSpare(segmentHeader+need) {
+		return err
+	}
+	if err := l.rotate(); err != nil {
+		return err
+	}
+	return l.allocate(l.off + need)
+}
+
+// hasSpare reports whether the spare that is the next to be taken is as long.
+func (l *Log) hasSpare(size int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.mu.spares)
+	return n > 0 && l.mu.spares[n-1].capacity >= size
+}
+
+// GiveBack deletes spares until so many bytes are free, but not the one on which Secure
+// counts for groups of need bytes. It returns how many bytes that gives.
+func (l *Log) GiveBack(bytes, need int64) (freed int64) {
+	l.mu.Lock()
+	keep := 0
+	if l.cur == nil || l.off+need > l.limit() {
+		keep = 1
+	}
+	n := 0
+	for ; freed < bytes && n < len(l.mu.spares)-keep; n++ {
+		freed += l.mu.spares[n].capacity
+	}
+	dropped := l.mu.spares[:n:n]
+	l.mu.spares = l.mu.spares[n:]
+	l.mu.Unlock()
+	for _, s := range dropped {
+		s.f.Close()
+		l.remove(s.name)
+	}
+	return freed
+}
+
 // Allocates reports whether the file system can allocate ahead.
 func (l *Log) Allocates() bool { return l.capacity >= 0 }
 
@@ -157,15 +200,15 @@ func (l *Log) Secure(need, keep int64) error {
 	if l.capacity < 0 {
 		return nil
 	}
-	if end := l.off + need + keep; end <= l.limit() {
-		return l.allocate(end)
-	}
 	want := segmentHeader + need + keep
-	l.mu.Lock()
-	n := len(l.mu.spares)
-	have := n > 0 && l.mu.spares[n-1].capacity >= want // that which is the next to be taken
-	l.mu.Unlock()
-	if have {
+	if end := l.off + need + keep; end <= l.limit() {
+		err := l.allocate(end)
+		if errors.Is(err, vfs.ErrNoSpace) && l.hasSpare(want) {
+			return nil
+		}
+		return err
+	}
+	if l.hasSpare(want) {
 		return nil
 	}
 	return l.addSpare(max(l.Size, want))
