@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"time"
+	"unsafe"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
@@ -27,6 +30,21 @@ func (a *Arrival) SetMeta(key, value string) {
 	}
 }
 
+// ownMeta gives entries metadata that nothing else has, those that share them the same:
+// whoever brought them may use his for other messages, too.
+func ownMeta(entries []*spool.Entry) {
+	copies := map[unsafe.Pointer]map[string]string{}
+	for _, e := range entries {
+		was := reflect.ValueOf(e.Meta).UnsafePointer()
+		if copies[was] == nil {
+			copies[was] = maps.Clone(e.Meta)
+		}
+		if e.Meta != nil {
+			e.Meta = copies[was]
+		}
+	}
+}
+
 // errNotAccepted is what Options.Arriving is told of messages that were given up.
 var errNotAccepted = errors.New("queue: the messages were given up before they were stored")
 
@@ -36,6 +54,7 @@ func (t *Transaction) arriving(ctx context.Context, entries []*spool.Entry) {
 	if hook == nil || t.arrived != nil {
 		return
 	}
+	ownMeta(entries)
 	defer t.contain()
 	t.arrived = hook(ctx, &Arrival{Begun: t.begun, Size: t.size, Entries: entries})
 	if t.arrived == nil {

@@ -2,6 +2,10 @@ package queue
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -126,4 +130,49 @@ func TestArriving(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestArrivingMeta: what the hook says of a transaction is in the metadata of its messages
+// alone, also when whoever brings messages uses the same map for all of them.
+func TestArrivingMeta(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var transactions atomic.Int64
+		got := map[string][]string{}
+		w := start(t, func(_ context.Context, m *Message) error {
+			if m.Attempt == 1 {
+				return errors.New("down")
+			}
+			got[m.Meta["number"]] = append(got[m.Meta["number"]], m.Envelope.Recipients[0].Address)
+			return nil
+		}, setup{opts: Options{Arriving: func(_ context.Context, a *Arrival) func(time.Time, error) {
+			a.SetMeta("number", fmt.Sprint(transactions.Add(1)))
+			return nil
+		}}})
+		meta := map[string]string{"session_id": "1"}
+		for i := range 2 {
+			tr, err := w.sched.Begin(t.Context(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr.Write([]byte(mail))
+			var entries []*spool.Entry
+			for k := range 2 {
+				rcpt := spool.Recipient{Address: fmt.Sprintf("%d.%d@example.com", i+1, k)}
+				entries = append(entries, &spool.Entry{ID: spool.NewID(), Meta: meta, Envelope: spool.Envelope{Recipients: []spool.Recipient{rcpt}}})
+			}
+			if err := tr.Commit(t.Context(), entries...); err != nil {
+				t.Fatal(err)
+			}
+			tr.HandOver()
+			tr.Abort()
+		}
+		time.Sleep(time.Hour)
+		for _, rcpts := range got {
+			slices.Sort(rcpts)
+		}
+		want := map[string][]string{"1": {"1.0@example.com", "1.1@example.com"}, "2": {"2.0@example.com", "2.1@example.com"}}
+		if !maps.EqualFunc(got, want, slices.Equal) || len(meta) != 1 {
+			t.Errorf("messages by number: %v, want %v; the map of the session has become %v", got, want, meta)
+		}
+	})
 }
