@@ -177,19 +177,35 @@ func (s *Scheduler) shed() (back []*spool.Entry) {
 	return back
 }
 
-// takeInShed has claims take in again the queues of which shed left nothing, waiting or
-// running, that could do so when it is done: once much memory is free, or after a while,
-// since others may use it for ever. mu is held.
+// takeInShed has claims take in again the queues of which shed left nothing that will do
+// so when it is done: soon if much memory is free, and else after a while, since others
+// may use it for ever. mu is held.
 func (s *Scheduler) takeInShed(now time.Time) {
-	if s.mu.shedAt.IsZero() || !s.roomy() && now.Before(s.mu.shedAt.Add(claimInterval)) {
+	if s.mu.shedAt.IsZero() || s.shedUntil().After(now) {
 		return
 	}
 	s.mu.shedAt = time.Time{}
 	for q := range s.mu.full {
-		if q.short && q.running == 0 && q.ready.total() == 0 {
+		if q.short && q.running < q.config.Concurrency && q.ready.total() == 0 {
 			s.reopen(q)
 		}
 	}
+}
+
+// claimShed has a claim made then. mu is held.
+func (s *Scheduler) claimShed() {
+	if !s.mu.shedAt.IsZero() {
+		s.claimAt(s.shedUntil())
+	}
+}
+
+// shedUntil is how long what shed has left out stays so. What was just given back would
+// else be claimed at once, be it larger than there is memory. mu is held.
+func (s *Scheduler) shedUntil() time.Time {
+	if s.roomy() {
+		return s.mu.shedAt.Add(retryDelay)
+	}
+	return s.mu.shedAt.Add(claimInterval)
 }
 
 // roomy reports whether much memory is free. mu is held.
@@ -223,6 +239,7 @@ func (s *Scheduler) claim(req spool.ClaimRequest, tick uint64) {
 		next = req.Due.Add(claimInterval)
 	}
 	s.claimAt(next)
+	s.claimShed()
 	s.kick()
 	s.mu.Unlock()
 	s.release(back)

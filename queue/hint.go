@@ -6,8 +6,9 @@ import (
 	"github.com/deferredqueue/deferredqueue/spool"
 )
 
-// maxHints bounds the groups of which it is known when to claim from them. What
-// does not get a place among them is found by the next look at all queues.
+// maxHints bounds the groups of which it is known when to claim from them later. What
+// does not get a place among them is found by the next look at all queues. Those to be
+// claimed from at once are no more than there are places.
 const maxHints = 1024
 
 // A queueClass is a class of a queue.
@@ -19,7 +20,7 @@ type queueClass struct{ queue, class string }
 func (s *Scheduler) hint(q *queueState, class string, at time.Time) bool {
 	key := queueClass{q.name, class}
 	was, known := s.mu.hints[key]
-	if !q.full && !q.backlog.any() || !known && len(s.mu.hints) >= maxHints {
+	if !q.full && !q.backlog.any() || !known && len(s.mu.hints) >= maxHints && at.After(time.Now()) {
 		return false
 	}
 	if !known || at.Before(was) {

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -64,6 +65,64 @@ func TestShedBesideBusy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestShedBesideHung: so they are while one of their own handlers does not return.
+func TestShedBesideHung(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sp := spool.NewMemory()
+		time.Sleep(24 * time.Hour)
+		put(t, sp, "slow", "a", 20, time.Now().Add(-time.Hour), aRetry)
+		s, end := &starts{begin: time.Now()}, make(chan struct{})
+		start(t, func(context.Context, *Message) error { return nil }, setup{
+			sp: sp, opts: Options{MemoryLimit: 20 << 10, Configure: func(string) Config { return Config{Concurrency: 30} }},
+			handlers: map[string]Handler{
+				"busy": func(ctx context.Context, _ *Message) error { sleep(ctx, 2*time.Minute); return ctx.Err() },
+				"slow": func(ctx context.Context, m *Message) error {
+					if m.entry.Class == "hung" {
+						<-end
+						return nil
+					}
+					return s.handle(ctx, m)
+				},
+			},
+		})
+		pass(time.Millisecond)
+		put(t, sp, "slow", "hung", 1, time.Now())
+		pass(time.Millisecond)
+		put(t, sp, "busy", "a", 60, time.Now())
+		pass(time.Hour)
+		put(t, sp, "slow", "b", 5, time.Now())
+		pass(time.Minute)
+		if n := s.count(); n != 25 {
+			t.Errorf("%d of 25 were started beside one that hangs", n)
+		}
+		close(end)
+		pass(time.Minute)
+	})
+}
+
+// TestShedLargest: messages each of which is larger than the memory, and which are put
+// off, are not claimed and given back over and over.
+func TestShedLargest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sp := spool.NewMemory()
+		time.Sleep(24 * time.Hour)
+		large := func(e *spool.Entry) { e.Attempts, e.Header = 1, []byte("X: "+strings.Repeat("a", 30<<10)+"\r\n") }
+		for i := range 5 {
+			put(t, sp, fmt.Sprint("domain", i), "a", 2, time.Now().Add(-time.Hour), large)
+		}
+		s, c := &starts{begin: time.Now()}, &countingSpool{}
+		start(t, func(context.Context, *Message) error { return nil }, setup{
+			sp: sp, opts: Options{MemoryLimit: 20 << 10}, handlers: map[string]Handler{"*": s.handle}, wrap: c.wrap,
+		})
+		pass(5 * time.Minute)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if n := s.count(); n != 10 || c.claims > 1000 {
+			t.Errorf("%d of 10 were started, with %d claims", n, c.claims)
+		}
+	})
 }
 
 // TestMemoryOfCrowds: how many queues are suspended does not slow down the others when

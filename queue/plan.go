@@ -298,6 +298,7 @@ func (p *planner) end(cost time.Duration) {
 	if !p.next.IsZero() {
 		s.planAt(p.next)
 	}
+	s.claimShed()
 	s.kick()
 }
 

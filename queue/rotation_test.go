@@ -14,16 +14,18 @@ func TestFairCrowd(t *testing.T) {
 	tests := []struct {
 		config        Config
 		classes, each int
+		later         int // others of which something falls due later
 		span          time.Duration
 		most          int // times what another class gets
 	}{
-		{Config{Concurrency: 1, MaxReady: 1}, 8, 2000, 30 * time.Minute, 2},
-		{Config{Concurrency: 1, MaxReady: 4}, 8, 2000, 30 * time.Minute, 2},
-		{Config{Concurrency: 4, MaxReady: 10}, 100, 200, 30 * time.Minute, 2},
-		{Config{}, 1100, 40, 15 * time.Minute, 2},
+		{Config{Concurrency: 1, MaxReady: 1}, 8, 2000, 0, 30 * time.Minute, 2},
+		{Config{Concurrency: 1, MaxReady: 4}, 8, 2000, 0, 30 * time.Minute, 2},
+		{Config{Concurrency: 1, MaxReady: 4}, 8, 2000, maxHints, 30 * time.Minute, 2},
+		{Config{Concurrency: 4, MaxReady: 10}, 100, 200, 0, 30 * time.Minute, 2},
+		{Config{}, 1100, 40, 0, 15 * time.Minute, 2},
 	}
 	for _, test := range tests {
-		t.Run(fmt.Sprintf("%d classes and %d places", test.classes, test.config.MaxReady), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d classes and %d places, %d later", test.classes, test.config.MaxReady, test.later), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRuns(time.Second)
 				r.begin = time.Now()
@@ -32,6 +34,10 @@ func TestFairCrowd(t *testing.T) {
 					opts:     Options{Configure: func(string) Config { return test.config }},
 				})
 				pass(time.Second)
+				for i := range test.later {
+					put(t, w.sp, "other", fmt.Sprint(i), 1, time.Now().Add(10*time.Hour), aRetry)
+					put(t, w.sp, "good", fmt.Sprint("later", i), 1, time.Now().Add(10*time.Hour), aRetry)
+				}
 				for i := range test.classes {
 					put(t, w.sp, "good", fmt.Sprint(i), test.each, time.Now())
 					time.Sleep(time.Millisecond)

@@ -64,11 +64,12 @@ func (s *Scheduler) free(j *job) *job {
 
 // fed has a claim made that waits for memory, if there is some. mu is held.
 func (s *Scheduler) fed() {
-	if s.mu.starved && s.mu.bytes < s.opts.MemoryLimit || !s.mu.shedAt.IsZero() && s.roomy() {
+	if s.mu.starved && s.mu.bytes < s.opts.MemoryLimit {
 		s.mu.starved = false
 		s.claimAt(time.Time{})
 		s.kick() // a claim may have been asked for long ago
 	}
+	s.claimShed()
 }
 
 // trim gives back what is beyond the room of q. mu is held.
