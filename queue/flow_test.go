@@ -115,6 +115,21 @@ func TestEmit(t *testing.T) {
 			t.Errorf("%d entries are left", n)
 		}
 	})
+	for _, target := range []string{"nowhere", Deferred} { // Emit says so, and the rest goes on
+		synctest.Test(t, func(t *testing.T) {
+			w := start(t, func(ctx context.Context, m *Message) error {
+				if _, err := m.Emit(ctx, m.Envelope, map[string]string{"queue": target}, strings.NewReader(mail)); err == nil {
+					t.Errorf("a message was emitted into %s", target)
+				}
+				return nil
+			}, setup{handlers: map[string]Handler{"example.com": func(context.Context, *Message) error { return nil }}})
+			w.submit("b@example.com", nil, mail)
+			time.Sleep(time.Minute)
+			if n := len(w.entries()); n != 0 || strings.Contains(w.types(), string(TransientFailure)) {
+				t.Errorf("%d entries are left, records %s", n, w.types())
+			}
+		})
+	}
 	synctest.Test(t, func(t *testing.T) {
 		w := start(t, emit("copies"), setup{handlers: map[string]Handler{"example.com": func(context.Context, *Message) error { return nil }}})
 		w.submit("b@example.com", nil, mail)

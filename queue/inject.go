@@ -241,6 +241,7 @@ func (t *Transaction) callInline(ctx context.Context, e *spool.Entry) (*Message,
 
 	staged := &staged{w: t.writer}
 	m := newMessage(ctx, s.spool, e, staged.open)
+	m.target = s.checkTarget
 	returned := make(chan error, 1)
 	var decided atomic.Bool // by the return, or by the end of ctx
 	started := s.pool.run(func() {

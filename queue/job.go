@@ -86,6 +86,7 @@ func (s *Scheduler) begin(j *job) context.Context {
 	}
 	j.cancel = cancel
 	j.message = newMessage(ctx, s.spool, j.entry, s.opener(ctx, j))
+	j.message.target = s.checkTarget
 	if timeout > 0 {
 		s.mu.Lock()
 		heap.Push(&s.mu.deadlines, j)

@@ -42,6 +42,7 @@ type Message struct {
 		opened []spool.Body
 	}
 	source source
+	target func(queue string) error // says why nothing can be bound to it; nil: not known
 	header *Header
 	emits  []spool.Change
 }
@@ -207,7 +208,7 @@ func (m *Message) SetDue(t time.Time) { m.due = t }
 // step with the success of the handler, or never; its ID is valid at once. It
 // is routed by its metadata and envelope as rebinding does, and does not pass
 // the inject callback. If no handler matches its queue, or that queue is the
-// deferred queue, the success becomes a transient failure that says so.
+// deferred queue, Emit returns an error that says so, and makes none.
 func (m *Message) Emit(ctx context.Context, env spool.Envelope, meta map[string]string, body io.Reader) (spool.ID, error) {
 	if err := m.valid(); err != nil {
 		return spool.ID{}, err
@@ -218,13 +219,19 @@ func (m *Message) Emit(ctx context.Context, env spool.Envelope, meta map[string]
 	if err := ctx.Err(); err != nil {
 		return spool.ID{}, err
 	}
+	target := route(meta, env)
+	if m.target != nil {
+		if err := m.target(target); err != nil {
+			return spool.ID{}, fmt.Errorf("queue: emitting from %s: %w", m.ID, err)
+		}
+	}
 	w, err := m.stage(body)
 	if err != nil {
 		return spool.ID{}, fmt.Errorf("queue: emitting from %s: %w", m.ID, err)
 	}
 	now := time.Now()
 	e := &spool.Entry{
-		ID: spool.NewID(), Body: w.ID(), Class: class(meta), Queue: route(meta, env),
+		ID: spool.NewID(), Body: w.ID(), Class: class(meta), Queue: target,
 		Received: now, Due: now, Envelope: env.Clone(), Meta: maps.Clone(meta),
 	}
 	m.emits = append(m.emits, spool.Change{Op: spool.Insert, Entry: e, Stage: w})

@@ -310,10 +310,6 @@ func TestSplitWithoutSuccess(t *testing.T) {
 			return nil
 		},
 			[]error{nil, Reject(550, "no"), nil}, "TransientFailure a,c queue: a Split with 2 recipients left in an envelope of 3; change their addresses, not their number; Bounce b no"},
-		{"emits", func(ctx context.Context, m *Message) error {
-			_, err := m.Emit(ctx, m.Envelope, map[string]string{"queue": "nowhere"}, strings.NewReader(mail))
-			return err
-		}, []error{nil, Reject(550, "no"), nil}, "TransientFailure a,c queue: an emitted message: " + lost + "; Bounce b no"},
 		{"header", func(_ context.Context, m *Message) error {
 			h, err := m.Header()
 			if err == nil {
