@@ -28,7 +28,7 @@ var errStopped = errors.New("recordlog: the follower was stopped")
 // Records of several suffixes are yielded as they come. The directory must exist.
 func Follow(ctx context.Context, dir string, q *Query) iter.Seq2[*Item, error] {
 	return func(yield func(*Item, error) bool) {
-		f := &follower{dir: dir, q: q, streams: map[string]bool{}, items: make(chan read)}
+		f := &follower{dir: dir, q: q.clone(), streams: map[string]bool{}, items: make(chan read)}
 		var cancel context.CancelFunc
 		f.ctx, cancel = context.WithCancel(ctx)
 		defer f.readers.Wait()
@@ -42,7 +42,7 @@ func Follow(ctx context.Context, dir string, q *Query) iter.Seq2[*Item, error] {
 type follower struct {
 	ctx     context.Context
 	dir     string
-	q       *Query
+	q       *Query          // a copy: whoever iterates may advance the cursor that he gave
 	streams map[string]bool // suffixes that are followed
 	items   chan read
 	readers sync.WaitGroup

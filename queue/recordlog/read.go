@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,6 +116,16 @@ func Read(dir string, q *Query) iter.Seq2[*Item, error] {
 			}
 		}
 	}
+}
+
+// clone returns a copy with a cursor of its own.
+func (q *Query) clone() *Query {
+	if q == nil {
+		return nil
+	}
+	c := *q
+	c.After = maps.Clone(q.After)
+	return &c
 }
 
 // matching leaves out the segments that have nothing that q wants.

@@ -3,6 +3,7 @@ package recordlog
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -213,5 +214,42 @@ func TestClockSetBack(t *testing.T) {
 	cursor := Cursor{"": Mark{Segment: ahead, Line: 1}}
 	if got := numbers(t, dir, &Query{After: cursor}); !slices.Equal(got, []int{2, 3}) {
 		t.Errorf("after %s: read %v in %v", ahead, got, must(segments(dir)))
+	}
+}
+
+// TestFollowAdvances: whoever follows may advance the cursor that he began with.
+func TestFollowAdvances(t *testing.T) {
+	const n = 400
+	dir := t.TempDir()
+	types := []queue.RecordType{queue.Delivery, queue.Bounce, queue.Expiration, queue.AdminBounce}
+	o := &Options{MaxBytes: 1, PerType: map[queue.RecordType]TypeOptions{}}
+	for i, typ := range types {
+		o.PerType[typ] = TypeOptions{Suffix: fmt.Sprint(i)}
+	}
+	l := mustOpen(t, dir, o)
+	var writer sync.WaitGroup
+	defer writer.Wait()
+	writer.Go(func() {
+		for i := range n {
+			if err := l.Record(t.Context(), record(i+1, types[i%len(types)])); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cursor, got := Cursor{}, []int{}
+	for it, err := range Follow(ctx, dir, &Query{After: cursor}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		cursor.Advance(it.Mark)
+		if got = append(got, int(it.Record.Size)); len(got) == n {
+			break
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, upTo(n)) {
+		t.Errorf("%d records, or others than were written", len(got))
 	}
 }
