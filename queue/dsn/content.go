@@ -2,7 +2,6 @@ package dsn
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"mime/quotedprintable"
 	"strings"
@@ -104,12 +103,20 @@ func lastField(header []byte) int {
 func fieldValue(header []byte, name string) string {
 	for len(header) > 0 {
 		line, rest, _ := bytes.Cut(header, []byte("\n"))
+		key, first, ok := bytes.Cut(line, []byte(":"))
+		found := ok && strings.EqualFold(string(bytes.TrimSpace(key)), name)
+		var value []byte
+		if found {
+			value = append(value, bytes.TrimSpace(first)...)
+		}
 		for len(rest) > 0 && (rest[0] == ' ' || rest[0] == '\t') {
 			var more []byte
 			more, rest, _ = bytes.Cut(rest, []byte("\n"))
-			line = fmt.Appendf(nil, "%s %s", bytes.TrimRight(line, "\r"), bytes.TrimSpace(more))
+			if found {
+				value = append(append(value, ' '), bytes.TrimSpace(more)...)
+			}
 		}
-		if key, value, ok := bytes.Cut(line, []byte(":")); ok && strings.EqualFold(string(bytes.TrimSpace(key)), name) {
+		if found {
 			return string(bytes.TrimSpace(value))
 		}
 		header = rest

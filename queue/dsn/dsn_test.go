@@ -406,3 +406,53 @@ func TestPython(t *testing.T) {
 		}
 	}
 }
+
+// TestSpaces: spaces that are not white space of a field stay what they are in addresses.
+func TestSpaces(t *testing.T) {
+	sender, rcpt := "山田\u3000太郎@example.jp", "b\u00a0c@example.com"
+	notice := write(t, &Report{Envelope: spool.Envelope{Sender: sender, SMTPUTF8: true}, Recipients: []Recipient{{Address: rcpt}}})
+	m, err := mail.ReadMessage(bytes.NewReader(notice))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, err := mail.ParseAddress(m.Header.Get("To")); err != nil || a.Address != sender {
+		t.Errorf("To: %q: %v", m.Header.Get("To"), err)
+	}
+	if !bytes.Contains(notice, []byte("Final-Recipient: utf-8; "+rcpt+"\r\n")) {
+		t.Errorf("another recipient than %q:\n%s", rcpt, notice)
+	}
+}
+
+// TestLongWords: what has no white space is not cut.
+func TestLongWords(t *testing.T) {
+	id := "<" + strings.Repeat("i", 890) + "@x>"
+	sender := strings.Repeat("s", 400) + "@" + strings.Repeat("d", 90) + ".example"
+	notice := write(t, &Report{
+		Envelope: spool.Envelope{Sender: sender}, Recipients: []Recipient{{Address: "b@example.com"}},
+		Content: strings.NewReader("Message-ID: " + id + "\r\n\r\nbody\r\n"),
+	})
+	checkLines(t, notice, false)
+	m, err := mail.ReadMessage(bytes.NewReader(notice))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if to := m.Header.Get("To"); to != "<"+sender+">" {
+		t.Errorf("To: %q", to)
+	}
+	if got := m.Header.Get("In-Reply-To"); got != id {
+		t.Errorf("In-Reply-To: %q", got)
+	}
+}
+
+// TestFieldValue: a field of very many lines costs no more than its length.
+func TestFieldValue(t *testing.T) {
+	header := []byte("Subject: x\r\nX-Long: y\r\n" + strings.Repeat(" a\r\n", 20_000) + "Message-ID:\r\n <1@x>\r\n")
+	for name, want := range map[string]string{"subject": "x", "Message-Id": "<1@x>", "X-Long": "y" + strings.Repeat(" a", 20_000), "None": ""} {
+		if got := fieldValue(header, name); got != want {
+			t.Errorf("%s: %d octets, want %d", name, len(got), len(want))
+		}
+		if n := testing.AllocsPerRun(1, func() { fieldValue(header, name) }); n > 100 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}

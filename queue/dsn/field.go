@@ -11,6 +11,7 @@ import (
 const (
 	lineMax = 998 // octets without CRLF (RFC 5322, section 2.1.1)
 	foldAt  = 76
+	wordMax = 900 // of a word that is not cut: with any name of a field it fits into a line
 )
 
 func isASCII(s string) bool {
@@ -51,11 +52,11 @@ func fold(name, value string) string {
 	var b strings.Builder
 	b.WriteString(name + ":")
 	used := b.Len()
-	for word := range strings.FieldsSeq(value) {
+	for word := range strings.FieldsFuncSeq(value, isFoldable) {
 		for len(word) > 0 {
 			part := word
-			if len(part) > lineMax/2 {
-				part = cutRunes(part, lineMax/2)
+			if len(part) > wordMax {
+				part = cutRunes(part, wordMax)
 			}
 			word = word[len(part):]
 			if used > len(name)+1 && used+1+len(part) > foldAt {
@@ -72,6 +73,10 @@ func fold(name, value string) string {
 	b.WriteString("\r\n")
 	return b.String()
 }
+
+// isFoldable reports whether c is white space in a field: other spaces of Unicode are
+// part of an address.
+func isFoldable(c rune) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
 // cutRunes returns the longest prefix of whole characters of at most n octets.
 func cutRunes(s string, n int) string {

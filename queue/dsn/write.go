@@ -130,7 +130,7 @@ func messageIDHost(host string) string {
 
 // isMessageID reports whether s is a msg-id that may be repeated in a field.
 func isMessageID(s string) bool {
-	return len(s) > 2 && len(s) < 900 && s[0] == '<' && s[len(s)-1] == '>' && isASCII(s) &&
+	return len(s) > 2 && len(s) < wordMax && s[0] == '<' && s[len(s)-1] == '>' && isASCII(s) &&
 		!strings.ContainsAny(s[1:len(s)-1], "<> \t") && clean(s, false) == s
 }
 
