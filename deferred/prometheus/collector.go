@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -122,6 +123,7 @@ func oneIf(is bool) float64 {
 
 // queues returns those that have series of their own, and the sum of the others.
 func (c *Collector) queues(all []queue.QueueStats) []queue.QueueStats {
+	all = labelled(all)
 	own := func(q queue.QueueStats) int {
 		if q.Name == queue.Deferred || slices.Contains(c.opts.Queues, q.Name) {
 			return 1
@@ -140,18 +142,54 @@ func (c *Collector) queues(all []queue.QueueStats) []queue.QueueStats {
 	}
 	other := queue.QueueStats{Name: Other}
 	for _, q := range all[n:] {
-		other.Ready += q.Ready
-		other.Scheduled += q.Scheduled
-		other.Held += q.Held
-		other.Final += q.Final
-		other.Bytes += q.Bytes
-		other.Running += q.Running
-		other.Overdue += q.Overdue
-		if t := q.OldestWaiting; !t.IsZero() && (other.OldestWaiting.IsZero() || t.Before(other.OldestWaiting)) {
-			other.OldestWaiting = t
+		add(&other, q)
+	}
+	for i, q := range all[:n] {
+		if q.Name == Other { // the name of a queue
+			add(&all[i], other)
+			return all[:n]
 		}
 	}
 	return append(slices.Clip(all[:n]), other)
+}
+
+// labelled gives queues and classes names that a label may have. They come from mail:
+// one that cannot be a label must not take all metrics away.
+func labelled(all []queue.QueueStats) []queue.QueueStats {
+	place := map[string]int{}
+	some := make([]queue.QueueStats, 0, len(all))
+	for _, q := range all {
+		q.Name = label(q.Name)
+		if at, known := place[q.Name]; known {
+			add(&some[at], q)
+			continue
+		}
+		place[q.Name] = len(some)
+		some = append(some, q)
+	}
+	return some
+}
+
+func label(name string) string { return strings.ToValidUTF8(name, "\uFFFD") }
+
+// add counts the messages of q in sum, but for its classes.
+func add(sum *queue.QueueStats, q queue.QueueStats) {
+	sum.Ready += q.Ready
+	sum.Scheduled += q.Scheduled
+	sum.Held += q.Held
+	sum.Final += q.Final
+	sum.Bytes += q.Bytes
+	sum.Running += q.Running
+	sum.Overdue += q.Overdue
+	sum.OldestWaiting = older(sum.OldestWaiting, q.OldestWaiting)
+}
+
+// older returns the earlier one of two times that are not zero.
+func older(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func size(q queue.QueueStats) int64 {
@@ -205,9 +243,19 @@ func (m metrics) queue(d *descs, q *queue.QueueStats, classes bool) {
 	if !classes {
 		return
 	}
+	type waiting struct {
+		n      int64
+		oldest time.Time
+	}
+	sums := map[string]waiting{}
 	for _, class := range q.Classes {
-		m.gauge(d.classWaiting, float64(class.Waiting), q.Name, class.Class)
-		m.gauge(d.classOldest, m.age(class.OldestWaiting), q.Name, class.Class)
+		name := label(class.Class)
+		sum := sums[name]
+		sums[name] = waiting{sum.n + class.Waiting, older(sum.oldest, class.OldestWaiting)}
+	}
+	for name, sum := range sums {
+		m.gauge(d.classWaiting, float64(sum.n), q.Name, name)
+		m.gauge(d.classOldest, m.age(sum.oldest), q.Name, name)
 	}
 }
 

@@ -340,3 +340,34 @@ func BenchmarkScrape(b *testing.B) {
 		}
 	}
 }
+
+// TestLabels: names of queues and classes come from mail, and none of them takes the
+// metrics of the others away.
+func TestLabels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sched := start(t, spool.NewMemory())
+		for _, queue := range []string{"caf\xe9.example", "caf\xe8.example", Other, "1.example"} {
+			for _, tenant := range []string{"t\xe9", "t\xe8"} {
+				env := spool.Envelope{Recipients: []spool.Recipient{{Address: "a@x.example"}}}
+				meta := map[string]string{"queue": queue, "tenant": tenant}
+				if _, err := sched.Submit(t.Context(), env, meta, strings.NewReader("Subject: x\r\n\r\nx\r\n")); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		synctest.Wait()
+		for _, most := range []int{-1, 1, 2, 20} {
+			sum := 0
+			for line := range strings.Lines(expose(t, register(t, sched, &Options{MaxQueues: most}))) {
+				if name, value, _ := strings.Cut(strings.TrimSpace(line), "} "); strings.HasPrefix(name, "deferredqueue_scheduled_messages") {
+					var v int
+					fmt.Sscan(value, &v)
+					sum += v
+				}
+			}
+			if sum != 8 {
+				t.Errorf("with MaxQueues %d: %d messages, want 8", most, sum)
+			}
+		}
+	})
+}
