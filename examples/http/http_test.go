@@ -1,15 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -313,6 +316,62 @@ func TestOnce(t *testing.T) {
 	}
 	if text := out.String(); strings.Count(text, "answer: 202") != 2 || strings.Count(text, "sent ") != 1 || !strings.Contains(text, "a repeat of") {
 		t.Error(text)
+	}
+}
+
+// TestServes: without -once it goes on, however many messages come.
+func TestServes(t *testing.T) {
+	const n = 30
+	ctx, cancel := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	ran := make(chan error, 1)
+	go func() {
+		ran <- run(ctx, []string{"-addr", "127.0.0.1:0", "-dir", filepath.Join(t.TempDir(), "new")}, syncWriter{&sync.Mutex{}, w})
+		w.Close()
+	}()
+	sent := 0
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		if url, ok := strings.CutPrefix(lines.Text(), "listening on "); ok {
+			go func() {
+				for i := range n {
+					req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/messages"+good, strings.NewReader("Subject: x\n\nx\n"))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					req.Header.Set("Authorization", "Bearer secret")
+					req.Header.Set("Idempotency-Key", fmt.Sprint(i))
+					resp, err := http.DefaultClient.Do(req)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					resp.Body.Close()
+				}
+			}()
+		}
+		if strings.HasPrefix(lines.Text(), "sent ") {
+			if sent++; sent == n {
+				cancel()
+			}
+		}
+	}
+	cancel()
+	if err := <-ran; err != nil || sent != n {
+		t.Errorf("%d of %d messages were sent, error %v", sent, n, err)
+	}
+}
+
+// TestQuotes: an address keeps the quotes that it needs.
+func TestQuotes(t *testing.T) {
+	for from, want := range map[string]string{
+		"a@example.org": "a@example.org", `"x> NOTIFY=NEVER"@example.com`: `"x> NOTIFY=NEVER"@example.com`, "ä@example.org": "ä@example.org",
+	} {
+		q := url.Values{"from": {from}, "to": {from}}
+		env, err := envelope(httptest.NewRequest(http.MethodPost, "/messages?"+q.Encode(), nil))
+		if err != nil || env.Sender != want || env.Recipients[0].Address != want {
+			t.Errorf("%s: %+v, %v", from, env, err)
+		}
 	}
 }
 

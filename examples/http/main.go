@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}}
 	sched, err := queue.NewScheduler(sp, p.inject, &queue.Options{Logger: logger, Record: func(_ context.Context, r queue.Record) error {
 		fmt.Fprintf(out, "%s %s %d %s\n", r.Type, r.ID, r.Response.Code, r.Response.Content)
-		if r.Type != queue.Reception {
+		if *once && r.Type != queue.Reception {
 			done <- struct{}{}
 		}
 		return nil

@@ -95,19 +95,26 @@ func envelope(r *http.Request) (env spool.Envelope, err error) {
 		if err != nil {
 			return env, errors.New("from is no address")
 		}
-		env.Sender = a.Address
+		env.Sender = path(a)
 	}
 	for _, to := range q["to"] {
 		a, err := mail.ParseAddress(to)
 		if err != nil {
 			return env, errors.New("to is no address")
 		}
-		env.Recipients = append(env.Recipients, spool.Recipient{Address: a.Address})
+		env.Recipients = append(env.Recipients, spool.Recipient{Address: path(a)})
 	}
 	if len(env.Recipients) == 0 || len(env.Recipients) > maxRcpts {
 		return env, errors.New("between 1 and 100 parameters to are needed")
 	}
 	return env, nil
+}
+
+// path is an address as it stands in an envelope: with the quotes that its local part
+// needs, lest it become a parameter of the command that passes it on.
+func path(a *mail.Address) string {
+	quoted := (&mail.Address{Address: a.Address}).String() // <local@domain>
+	return quoted[1 : len(quoted)-1]
 }
 
 // status says where a message is. What is not there has ended: the records say how.

@@ -28,11 +28,12 @@ type pool struct {
 // A conn is one connection, used by one delivery at a time.
 type conn struct {
 	*smtp.Client
-	net    net.Conn
-	uses   int
-	broken bool
-	dsn    bool      // the other side sends notices itself
-	since  time.Time // when it became idle
+	net      net.Conn
+	uses     int
+	broken   bool
+	hostname string    // ours
+	dsn      bool      // the other side sends notices itself
+	since    time.Time // when it became idle
 }
 
 func newPool(c *config) *pool { return &pool{config: c} }
@@ -68,8 +69,11 @@ func (p *pool) take() *conn {
 	return nil
 }
 
-// reset ends a transaction that was not completed.
-func (c *conn) reset() { c.broken = c.Reset() != nil }
+// reset ends a transaction that was not completed. The client forgets with it what the
+// other side offers: who asks later, and finds the connection gone, learns that nothing is.
+func (c *conn) reset() {
+	c.broken = c.Reset() != nil || c.Hello(c.hostname) != nil
+}
 
 // put gives a connection back that is ready for the next message.
 func (p *pool) put(c *conn) {
@@ -123,9 +127,9 @@ func (p *pool) dial(ctx context.Context) (_ *conn, err error) {
 	} else if smtpClient, err = smtp.NewClientStartTLS(nc, p.config.clientTLS()); err != nil {
 		return nil, err
 	}
-	c := &conn{Client: smtpClient, net: nc}
+	c := &conn{Client: smtpClient, net: nc, hostname: p.config.hostname}
 	c.CommandTimeout, c.SubmissionTimeout = time.Minute, 5*time.Minute
-	if err := c.Hello(p.config.hostname); err != nil {
+	if err := c.Hello(c.hostname); err != nil {
 		return nil, err
 	}
 	c.dsn, _ = c.Extension("DSN")

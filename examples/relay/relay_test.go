@@ -401,3 +401,51 @@ func TestConfig(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 }
+
+// TestIdleAfterReset: what the smart host offers is known of a connection whose last
+// transaction was given up, and which has been closed since.
+func TestIdleAfterReset(t *testing.T) {
+	h := startHost(t, func(s *smtp.Server) { s.EnableSMTPUTF8 = true })
+	conns := make(chan *smtp.Conn, 1)
+	h.set(func() {
+		h.onRcpt = func(s *session, to string) error {
+			if to != "nobody@example.com" {
+				return nil
+			}
+			conns <- s.conn
+			return reply(550, smtp.EnhancedCode{5, 1, 1}, "no such user")
+		}
+	})
+	r := startRelay(t, testConfig(h, t.TempDir()))
+	quiet := to("nobody@example.com")
+	quiet.Recipients[0].Notify = []string{"NEVER"}
+	r.send(quiet, text)
+	r.ends(1)
+	for r.sched.Stats().Running > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	(<-conns).Conn().Close()
+	env := to("ä@example.com")
+	env.SMTPUTF8 = true
+	id := r.send(env, text)
+	for _, rec := range r.ends(2) {
+		if rec.ID == id && rec.Type != queue.Delivery {
+			t.Errorf("%s %d %s", rec.Type, rec.Response.Code, rec.Response.Content)
+		}
+	}
+}
+
+// TestSenderOfNoQueue: a notice of success that can go nowhere does not have the message
+// sent again.
+func TestSenderOfNoQueue(t *testing.T) {
+	h := startHost(t, nil)
+	r := startRelay(t, testConfig(h, t.TempDir()))
+	env := to("b@example.com")
+	env.Sender = "a@" + queue.Deferred
+	env.Recipients[0].Notify = []string{"SUCCESS"}
+	r.send(env, text)
+	r.ends(1)
+	if n, failed := len(h.mails()), r.sched.Stats().Outcomes[queue.TransientFailure]; n != 1 || failed != 0 {
+		t.Errorf("taken %d times, %d attempts failed", n, failed)
+	}
+}
