@@ -47,6 +47,7 @@ type conn struct {
 	started   atomic.Bool // the greeting was said
 	opaque    atomic.Bool
 	dry       atomic.Bool // reads of an opaque conn find nothing
+	foreign   atomic.Bool // an opaque conn of whose session nothing is known: the deadlines are the host's
 	pending   []byte      // of the current command line, not yet handed to go-smtp
 	lineUntil time.Time   // when the command line must be complete; zero: none has begun
 
@@ -139,11 +140,23 @@ func (c *conn) readOpaque(p []byte) (int, error) {
 		}
 		c.in.release()
 	}
+	if c.foreign.Load() {
+		return c.lower.Read(p)
+	}
 	n, err := lowerReader{c}.Read(p)
 	if err != nil {
 		c.fail()
 	}
 	return n, err
+}
+
+// passOn has the conn pass whatever comes from now on, for as long as it takes.
+func (c *conn) passOn() {
+	c.flush()
+	c.setBusy(true) // as far as anybody knows
+	c.lower.SetDeadline(time.Time{})
+	c.foreign.Store(true)
+	c.opaque.Store(true)
 }
 
 // readFailed ends the session after a failed read.
@@ -328,13 +341,20 @@ func (c *conn) linger(lower net.Conn) {
 	}
 }
 
-// Deadlines are the conn's own; those of go-smtp are not heard.
+// Deadlines are the conn's own; those of go-smtp are heard by a foreign conn alone.
 
-// SetDeadline does nothing.
-func (c *conn) SetDeadline(time.Time) error { return nil }
+// SetDeadline does nothing, but on a foreign conn.
+func (c *conn) SetDeadline(t time.Time) error { return c.heard(c.lower.SetDeadline, t) }
 
-// SetReadDeadline does nothing.
-func (c *conn) SetReadDeadline(time.Time) error { return nil }
+// SetReadDeadline does nothing, but on a foreign conn.
+func (c *conn) SetReadDeadline(t time.Time) error { return c.heard(c.lower.SetReadDeadline, t) }
 
-// SetWriteDeadline does nothing.
-func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+// SetWriteDeadline does nothing, but on a foreign conn.
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.heard(c.lower.SetWriteDeadline, t) }
+
+func (c *conn) heard(set func(time.Time) error, t time.Time) error {
+	if !c.foreign.Load() {
+		return nil
+	}
+	return set(t)
+}

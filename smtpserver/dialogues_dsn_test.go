@@ -45,6 +45,31 @@ var talksDSN = []talk{
 		C: .
 		S: 250`,
 		want: []letter{{"a@sender.example", "b@one.example", "", "RET=FULL"}}},
+	{name: "ORCPT of other types", rule: "RFC 3461 4.2", opts: deferredMode, lines: `
+		C: EHLO client.example
+		S: 250
+		C: MAIL FROM:<a@sender.example>
+		S: 250
+		C: RCPT TO:<b@one.example> ORCPT=x400;/C+3Dde/S+3Djoe/
+		S: 250
+		C: RCPT TO:<c@one.example> ORCPT=X-LOCAL;joe
+		S: 250
+		C: RCPT TO:<d@one.example> ORCPT=unknown;gr+C3+B6+C3+9Fe
+		S: 250
+		C: RCPT TO:<e@one.example> ORCPT=x.400;joe
+		S: 501 5\.5\.4
+		C: RCPT TO:<e@one.example> ORCPT=x400;
+		S: 501 5\.5\.4
+		C: RCPT TO:<e@one.example> ORCPT=x400;+3
+		S: 501 5\.5\.4
+		C: DATA
+		S: 354
+		C: .
+		S: 250`,
+		want: []letter{
+			{"a@sender.example", "b@one.example", "", "ORCPT=x400;/C=de/S=joe/"},
+			{"a@sender.example", "c@one.example", "", "ORCPT=X-LOCAL;joe"},
+			{"a@sender.example", "d@one.example", "", "ORCPT=unknown;größe"}}},
 	{name: "DSN with SMTPUTF8", rule: "RFC 6533 3", covers: "TestServerDSNwithSMTPUTF8", opts: deferredMode, lines: `
 		C: EHLO client.example
 		S: 250

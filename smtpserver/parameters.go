@@ -37,22 +37,39 @@ func isDigits(b []byte) bool {
 // rewriteORcpt returns a RCPT line with an ORCPT that go-smtp can read. Postfix
 // sends an address beyond ASCII as rfc822 with the xtext of its UTF-8, where
 // RFC 6533, section 3, wants utf-8; go-smtp refuses that for good, and it knows no
-// encoded octet above 7F. What is not even UTF-8 is left away.
+// encoded octet above 7F, and no other types of addresses, which RFC 3461, section 4.2,
+// has passed on: they pass it as utf-8 behind typedMark. What is not even UTF-8 is left
+// away.
 func rewriteORcpt(line []byte) []byte {
 	const name = "ORCPT="
 	begin, end := parameter(line, "RCPT", "TO:", name)
 	kind, raw, _ := bytes.Cut(line[begin:end], []byte{';'})
-	if !bytes.EqualFold(kind, []byte("rfc822")) {
+	known := bytes.EqualFold(kind, []byte("rfc822"))
+	if bytes.EqualFold(kind, []byte("utf-8")) || !known && !isAddressType(kind) {
 		return line
 	}
 	addr, ok := decodeXText(string(raw))
 	switch {
-	case !ok || isASCII(addr):
+	case !ok || addr == "" || known && isASCII(addr):
 		return line
 	case !utf8.ValidString(addr):
 		return slices.Concat(line[:begin-len(name)], line[end:])
+	case !known:
+		addr = typedMark + string(kind) + ";" + addr
 	}
 	return slices.Concat(line[:begin], []byte("utf-8;"+unitext(addr)), line[end:])
+}
+
+// typedMark is what an original recipient begins with that go-smtp takes for utf-8,
+// and which has its own type behind it.
+const typedMark = "\uE000"
+
+// isAddressType reports whether b is an atom of letters and digits, as registered types
+// are, and those that begin with X-.
+func isAddressType(b []byte) bool {
+	return len(b) > 0 && !slices.ContainsFunc(b, func(c byte) bool {
+		return (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-'
+	})
 }
 
 // unitext is utf-8-addr-xtext of RFC 6533, section 3.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -210,7 +211,9 @@ func recipient(opts *smtp.RcptOptions) (rcpt spool.Recipient) {
 	for _, n := range opts.Notify {
 		rcpt.Notify = append(rcpt.Notify, string(n))
 	}
-	if opts.OriginalRecipient != "" {
+	if typed, ok := strings.CutPrefix(opts.OriginalRecipient, typedMark); ok {
+		rcpt.ORcpt = typed
+	} else if opts.OriginalRecipient != "" {
 		rcpt.ORcpt = string(opts.OriginalRecipientType) + ";" + opts.OriginalRecipient
 	}
 	return rcpt

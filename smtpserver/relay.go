@@ -4,16 +4,26 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
-// isLocal reports whether who is at addr was let in by other means than its IP
+// isLocal reports whether who connects to addr was let in by other means than an IP
 // address: a Unix socket has a file mode, an in-memory connection a process.
 func isLocal(addr net.Addr) bool {
 	switch addr.Network() {
-	case "unix", "unixpacket", "pipe":
+	case "unix", "unixpacket":
+		return !isAbstract(addr)
+	case "pipe":
 		return true
 	}
 	return false
+}
+
+// isAbstract reports whether addr is a Unix socket with a name that is no file, and so
+// without a mode.
+func isAbstract(addr net.Addr) bool {
+	name := addr.String()
+	return strings.HasPrefix(addr.Network(), "unix") && len(name) > 1 && name[0] == '@'
 }
 
 // addrPort returns addr without IPv4 in IPv6; invalid if it is not IP.

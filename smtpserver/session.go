@@ -39,7 +39,7 @@ type session struct {
 
 func newSession(l *Listener, c *conn, d *dialogue) *session {
 	raw := c.raw
-	s := &session{l: l, c: c, d: d, local: isLocal(raw.RemoteAddr())}
+	s := &session{l: l, c: c, d: d, local: isLocal(raw.LocalAddr())}
 	s.reception = &reception{intake: l.intake, opts: &l.opts, link: c, via: [2]string{raw.LocalAddr().String(), raw.RemoteAddr().String()}}
 	s.pub = &Session{
 		ID:     spool.NewID().String(),

@@ -128,6 +128,10 @@ func unixPath(addr string) (string, bool) {
 // checkExposure refuses to serve an address that anybody can reach unless the
 // options say who is trusted.
 func checkExposure(o *Options, addr net.Addr) error {
+	if isAbstract(addr) && o.Auth.Password == nil && !verifiesClients(o.TLS.Config) {
+		return fmt.Errorf("smtpserver: every local user can connect to the abstract Unix socket %s: "+
+			"listen on one with a path, whose mode says who may connect, or set Options.Auth or client certificates in Options.TLS", addr)
+	}
 	return exposure(o, addr.String(), isLocal(addr) || addrPort(addr).Addr().IsLoopback())
 }
 

@@ -105,8 +105,8 @@ func (b *wrappedBackend) options(srv *smtp.Server) *Options {
 	if resolveNames(&o) != nil { // the name of the server cannot stand in a Received field
 		o.Hostname = "localhost"
 	}
-	if max, own := srv.MaxMessageBytes, o.Limits.MessageSize; max > 0 && (b.anySize || own == 0 || max < own) {
-		o.Limits.MessageSize = max
+	if max, own := srv.MaxMessageBytes, o.Limits.MessageSize; b.anySize || max > 0 && (own == 0 || max < own) {
+		o.Limits.MessageSize = max // 0: none
 	}
 	b.mu.servers[srv] = &o
 	return &o
@@ -142,13 +142,13 @@ func (b *wrappedBackend) NewSession(c *smtp.Conn) (smtp.Session, error) {
 // attach finds the link of the session: a conn of a WrappedListener, with or
 // without go-smtp's TLS on top, or another connection.
 func (w *wrapped) attach(raw net.Conn) {
-	c := ownConn(raw)
+	c, t := ownConn(raw)
 	if c == nil {
 		w.link = newPlainLink(raw)
 		return
 	}
 	w.link = c
-	if t, ok := raw.(*tls.Conn); ok {
+	if t != nil {
 		w.link = &tlsLink{conn: c, t: t}
 	}
 	host := c.speaker.(*hostDialogue)

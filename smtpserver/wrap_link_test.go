@@ -155,22 +155,37 @@ func TestWrapServerLimits(t *testing.T) {
 	})
 }
 
-// TestWrapServerSize: a server that takes more than the default takes it.
+// TestWrapServerSize: a server that takes more than the default, or whatever comes,
+// takes it.
 func TestWrapServerSize(t *testing.T) {
-	const max = 21 << 20
-	for _, own := range []int64{0, -1, 1000} {
-		opts := Options{Limits: Limits{MessageSize: own}}
-		eachWrapping(t, wrapping{opts: opts, configure: func(s *smtp.Server) { s.MaxMessageBytes = max }}, func(t *testing.T, h *host, w *wrapping) {
+	const more = 21 << 20
+	for _, test := range []struct{ own, server, want int64 }{
+		{0, more, more}, {-1, more, more}, {1000, more, 1000}, {0, 0, 0}, {-1, 0, 0}, {1000, 0, 1000},
+	} {
+		opts := Options{Limits: Limits{MessageSize: test.own}}
+		eachWrapping(t, wrapping{opts: opts, configure: func(s *smtp.Server) { s.MaxMessageBytes = test.server }}, func(t *testing.T, h *host, w *wrapping) {
 			w.connect(h)
-			want := int64(max)
-			if own > 0 {
-				want = own
-			}
-			if got := w.deferring.options(w.server).Limits.MessageSize; got != want {
-				t.Errorf("MessageSize %d gives %d, want %d", own, got, want)
+			if got := w.deferring.options(w.server).Limits.MessageSize; got != test.want {
+				t.Errorf("MessageSize %d and a server's of %d give %d, want %d", test.own, test.server, got, test.want)
 			}
 		})
 	}
+}
+
+// TestWrapAnySize: what is beyond the default comes through, if nobody limits it.
+func TestWrapAnySize(t *testing.T) {
+	w := wrappings[0]
+	w.configure = func(s *smtp.Server) { s.MaxMessageBytes = 0 }
+	h := newHost(t, nil)
+	w.start(h)
+	c := w.connect(h)
+	c.envelope("a@example.org")
+	c.cmd("DATA", "354")
+	for range 21 {
+		c.send(strings.Repeat(strings.Repeat("x", 62)+"\r\n", 1<<14))
+	}
+	c.send(".\r\n")
+	c.want("250")
 }
 
 // TestWrapRefusedChunks: a temporary refusal stays one for a BDAT that goes on

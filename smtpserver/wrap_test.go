@@ -125,8 +125,9 @@ func (s *hostAuthSession) Auth(string) (sasl.Server, error) {
 // A wrapping is a way to put this package under a go-smtp server.
 type wrapping struct {
 	name          string
-	listener      bool // WrapListener
-	hidden        bool // connections that cannot be seen to be sockets
+	listener      bool                            // WrapListener
+	hidden        bool                            // connections that cannot be seen to be sockets
+	over          func(net.Listener) net.Listener // of the host's, on top of that of WrapListener
 	starttls, tls bool
 	lmtp, auth    bool
 	opts          Options
@@ -149,6 +150,9 @@ var wrappings = []wrapping{
 	{name: "WrapListener", listener: true},
 	{name: "WrapListener STARTTLS", listener: true, starttls: true},
 	{name: "WrapListener TLS", listener: true, tls: true},
+	{name: "WrapListener covered", listener: true, over: hiding},
+	{name: "WrapListener covered STARTTLS", listener: true, over: hiding, starttls: true},
+	{name: "WrapListener covered TLS", listener: true, over: hiding, tls: true},
 }
 
 // start makes a go-smtp server whose content goes to h.
@@ -190,6 +194,9 @@ func (w *wrapping) start(h *host) {
 		}
 		ln = w.wrapped
 	}
+	if w.over != nil {
+		ln = w.over(ln)
+	}
 	if w.tls {
 		ln = tls.NewListener(ln, cfg)
 	}
@@ -214,6 +221,8 @@ func (w *wrapping) start(h *host) {
 
 // A hidingListener stands for one of a host's, whose connections are wrapped.
 type hidingListener struct{ net.Listener }
+
+func hiding(ln net.Listener) net.Listener { return hidingListener{ln} }
 
 func (l hidingListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()

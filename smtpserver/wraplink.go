@@ -147,7 +147,13 @@ func (w *wrapped) brokeOff() bool {
 // is spoiled.
 func (w *wrapped) gone() (gone, spoiled bool) {
 	raw := w.c.Conn()
-	c := ownConn(raw)
+	var c *conn
+	switch l := w.link.(type) {
+	case *conn:
+		c = l
+	case *tlsLink:
+		c = l.conn
+	}
 	socket := raw
 	if c != nil {
 		c.dry.Store(true)
@@ -189,15 +195,34 @@ func probe(raw net.Conn, patience time.Duration) (gone, spoiled bool) {
 	return false, false
 }
 
-// ownConn returns the conn below what go-smtp reads, nil if there is none.
-func ownConn(raw net.Conn) *conn {
-	if t, ok := raw.(*tls.Conn); ok {
+// whoIsThere is a deadline by which a hostConn is asked for through what a host has put
+// on top of it: one that counts or limits connections hides it, and passes this on. For
+// others it is one that never comes.
+var whoIsThere = time.Date(9999, 1, 2, 3, 4, 5, 987654321, time.UTC)
+
+// A foundConn is the answer.
+type foundConn struct{ *hostConn }
+
+func (foundConn) Error() string { return "smtpserver: a deadline that nobody sets" }
+
+// ownConn returns the conn below what go-smtp reads, and go-smtp's TLS on top of it; nil
+// if there is none, or something between them changes what passes.
+func ownConn(raw net.Conn) (*conn, *tls.Conn) {
+	t, overTLS := raw.(*tls.Conn)
+	if overTLS {
 		raw = t.NetConn()
 	}
-	if h, ok := raw.(*hostConn); ok {
-		return h.conn
+	switch h := raw.(type) {
+	case *hostConn:
+		return h.conn, t
+	case *net.TCPConn, *net.UnixConn:
+		return nil, nil
 	}
-	return nil
+	found, ok := errors.AsType[foundConn](raw.SetReadDeadline(whoIsThere))
+	if !ok || found.opaque.Load() != overTLS {
+		return nil, nil
+	}
+	return found.conn, t
 }
 
 // A tlsLink is a conn with go-smtp's TLS on top.

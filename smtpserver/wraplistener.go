@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
@@ -29,6 +30,10 @@ type WrappedListener struct {
 // Of opts, which may be nil and the same as for Wrap, it uses Proxy.From and
 // Proxy.Require, Logger and, of Limits, Connections, ConnectionsPerAddr,
 // ClientTimeout, DataTimeout and ShutdownTimeout.
+//
+// Other listeners may be put on top of it, which limit or count connections. Where its
+// connections cannot be found through them, since they keep the errors of
+// SetReadDeadline to themselves, content comes through go-smtp, and its timeouts count.
 //
 // For implicit TLS put tls.NewListener on top of it, for STARTTLS leave TLS to
 // the server: go-smtp must see a *tls.Conn to know of it. Content then comes
@@ -85,6 +90,14 @@ func (h *hostConn) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	return h.conn.Read(p)
+}
+
+// SetReadDeadline answers who asks for it, and is that of the conn else.
+func (h *hostConn) SetReadDeadline(t time.Time) error {
+	if t.Equal(whoIsThere) {
+		return foundConn{h}
+	}
+	return h.conn.SetReadDeadline(t)
 }
 
 // Close closes the listener. Its connections go on.
@@ -256,6 +269,10 @@ func (d *hostDialogue) replied(code int, line []byte) {
 	case code == 220 && d.verb == "STARTTLS":
 		d.c.flush()
 		d.c.opaque.Store(true)
+	case code == 250 && d.s == nil && (d.verb == "EHLO" || d.verb == "HELO" || d.verb == "LHLO"):
+		// The session is none of Wrap's, or cannot be found through what is on top of this
+		// connection: content will pass, and must not be taken for commands.
+		d.c.passOn()
 	case code >= 400 && d.s != nil:
 		d.s.refusedHere(parseReply(code, line), commandForRecord(d.verb, d.line))
 	}
