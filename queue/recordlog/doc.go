@@ -22,8 +22,9 @@
 // of the process may cost those, and only those.
 //
 // When a write or a sync fails, Record answers the error until one succeeds, in a
-// segment of its own: nothing that was taken is lost, but some records may stand in
-// both. A record is the same as another one if ID, type and time are. The scheduler
+// segment of its own; other suffixes go on. Nothing that was taken is lost, and what the
+// failure has left is cut off, but whoever follows may have read it: then some records
+// come twice. A record is the same as another one if ID, type and time are. The scheduler
 // calls again, and listeners answer 4xx once its buffer of records is full. The reply
 // to a client never waits for the log.
 //

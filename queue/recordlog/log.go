@@ -34,28 +34,38 @@ type Log struct {
 
 	mu struct {
 		sync.Mutex
-		batch  *batch
-		err    error // of the last attempt to write
-		closed bool
+		batch   *batch
+		failing map[string]bool // suffixes of which the last attempt to write failed
+		closed  bool
 	}
 
 	streams map[string]*stream // by suffix; the writer's
+	names   *lastNames         // the writer's
 }
 
 // A batch is the records that are written next.
 type batch struct {
 	lines  []line
 	bytes  int
-	urgent bool // somebody waits
+	asked  bool // somebody waits for all that was taken
 	rotate bool // and wants all segments finished
 	done   chan struct{}
-	err    error
+	errs   map[string]error // by suffix
+}
+
+func (b *batch) err() error {
+	var errs []error
+	for _, err := range b.errs {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // A line is one record for one stream.
 type line struct {
 	suffix string
 	text   []byte
+	at     time.Time
 	waits  bool // its caller is told whether it was written
 }
 
@@ -87,7 +97,7 @@ func open(dir string, opts Options, fs fileSystem) (*Log, error) {
 		return nil, errors.Join(fmt.Errorf("recordlog: Open: finishing what another process has left: %w", err), lock.Close())
 	}
 	l := &Log{
-		dir: dir, opts: opts, fs: fs, lock: lock, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		dir: dir, opts: opts, fs: fs, lock: lock, names: readNames(lock), wake: make(chan struct{}, 1), done: make(chan struct{}),
 		streams: map[string]*stream{},
 	}
 	l.mu.batch = newBatch()
@@ -109,11 +119,14 @@ func (l *Log) Record(ctx context.Context, r queue.Record) error {
 	if err != nil {
 		return fmt.Errorf("recordlog: encoding a record of %s: %w", r.ID, err)
 	}
-	b, err := l.add(line{per.Suffix, append(text, '\n'), isEnd(r.Type)})
+	b, err := l.add(line{per.Suffix, append(text, '\n'), r.Time, isEnd(r.Type)})
 	if b == nil {
 		return err
 	}
-	return b.wait(ctx)
+	if err := b.wait(ctx); err != nil {
+		return err
+	}
+	return b.errs[per.Suffix]
 }
 
 // isEnd reports whether records of a type may be those of a message's end.
@@ -133,19 +146,18 @@ func (l *Log) add(one line) (*batch, error) {
 		return nil, ErrClosed
 	}
 	b := l.mu.batch
-	one.waits = one.waits || l.mu.err != nil || b.bytes > maxPending
+	one.waits = one.waits || l.mu.failing[one.suffix] || b.bytes > maxPending
 	b.lines = append(b.lines, one)
 	b.bytes += len(one.text)
 	if !one.waits {
 		return nil, nil
 	}
-	l.hurry(b)
+	l.hurry()
 	return b, nil
 }
 
-// hurry has a batch written at once. mu is held.
-func (l *Log) hurry(b *batch) {
-	b.urgent = true
+// hurry has the batch written at once. mu is held.
+func (l *Log) hurry() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -155,7 +167,7 @@ func (l *Log) hurry(b *batch) {
 func (b *batch) wait(ctx context.Context) error {
 	select {
 	case <-b.done:
-		return b.err
+		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("recordlog: a record may not have been written: %w", context.Cause(ctx))
 	}
@@ -175,10 +187,13 @@ func (l *Log) flush(ctx context.Context, rotate bool) error {
 		return ErrClosed
 	}
 	b := l.mu.batch
-	b.rotate = b.rotate || rotate
-	l.hurry(b)
+	b.asked, b.rotate = true, b.rotate || rotate
+	l.hurry()
 	l.mu.Unlock()
-	return b.wait(ctx)
+	if err := b.wait(ctx); err != nil {
+		return err
+	}
+	return b.err()
 }
 
 // Close writes all that was taken, and finishes all segments. Close it after
@@ -191,11 +206,11 @@ func (l *Log) Close() error {
 	}
 	l.mu.closed = true
 	b := l.mu.batch
-	b.rotate = true
-	l.hurry(b)
+	b.asked, b.rotate = true, true
+	l.hurry()
 	l.mu.Unlock()
 	<-l.done
-	return errors.Join(b.err, l.lock.Close())
+	return errors.Join(b.err(), l.lock.Close())
 }
 
 // write owns the segments.
@@ -209,9 +224,13 @@ func (l *Log) write() {
 		case <-tick.C:
 		}
 		b, closed := l.take()
-		b.err = l.writeBatch(b)
+		l.writeBatch(b)
+		failing := map[string]bool{}
+		for suffix := range b.errs {
+			failing[suffix] = true
+		}
 		l.mu.Lock()
-		l.mu.err = b.err
+		l.mu.failing = failing
 		l.mu.Unlock()
 		close(b.done)
 		if closed {
@@ -230,7 +249,7 @@ func (l *Log) take() (b *batch, closed bool) {
 }
 
 // writeBatch makes a batch durable.
-func (l *Log) writeBatch(b *batch) error {
+func (l *Log) writeBatch(b *batch) {
 	for _, one := range b.lines {
 		s := l.streams[one.suffix]
 		if s == nil {
@@ -239,9 +258,10 @@ func (l *Log) writeBatch(b *batch) error {
 		}
 		s.unsynced = append(s.unsynced, one)
 	}
-	var errs []error
-	for _, s := range l.streams {
-		errs = append(errs, s.flush(b.rotate))
+	b.errs = map[string]error{}
+	for suffix, s := range l.streams {
+		if err := s.flush(b.rotate, b.asked); err != nil {
+			b.errs[suffix] = err
+		}
 	}
-	return errors.Join(errs...)
 }

@@ -97,12 +97,14 @@ func lockDir(dir string) (*os.File, error) {
 // A fileSystem is what a Log does with files.
 type fileSystem interface {
 	create(name string) (file, error) // exclusively
+	remove(name string) error
 	syncDir(name string) error
 }
 
 type file interface {
 	Write(p []byte) (int, error)
 	Sync() error
+	Truncate(size int64) error
 	Finish() error // make it read-only
 	Close() error
 }
@@ -120,6 +122,8 @@ func (osFiles) create(name string) (file, error) {
 	}
 	return osFile{f}, nil
 }
+
+func (osFiles) remove(name string) error { return os.Remove(name) }
 
 func (osFiles) syncDir(name string) error {
 	d, err := os.Open(name)

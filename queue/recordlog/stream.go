@@ -3,6 +3,7 @@ package recordlog
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -15,20 +16,57 @@ type stream struct {
 	log    *Log
 	suffix string
 
-	file  file // nil: none is begun
+	file  *counted // nil: none is begun
 	name  string
 	zip   *zstd.Encoder
 	begun time.Time
-	last  time.Time // by which a segment was named; zero: none was
+	last  time.Time // by which a segment was named, or of a record; zero: none was
 	bytes int64     // of JSON in the segment
+	whole int64     // of the file, with all that is on disk for sure
 
 	unsynced []line // what is not on disk for sure
+	err      error  // of the last attempt to write
+	pause    time.Duration
+	retryAt  time.Time
 }
 
-// flush writes what waits, and finishes the segment if it is its time, or if rotate
+// A counted file knows how long it is.
+type counted struct {
+	file
+	size int64
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	n, err := c.file.Write(p)
+	c.size += int64(n)
+	return n, err
+}
+
+const (
+	shortestPause = time.Second
+	longestPause  = 30 * time.Second
+)
+
+// flush is write, but for what nobody waits for, which after an error is not tried again
+// at once.
+func (s *stream) flush(rotate, asked bool) error {
+	urgent := asked || slices.ContainsFunc(s.unsynced, func(l line) bool { return l.waits })
+	if s.err != nil && !urgent && time.Now().Before(s.retryAt) {
+		return s.err
+	}
+	if s.err = s.write(rotate); s.err == nil {
+		s.pause = 0
+		return nil
+	}
+	s.pause = min(max(2*s.pause, shortestPause), longestPause)
+	s.retryAt = time.Now().Add(s.pause)
+	return s.err
+}
+
+// write writes what waits, and finishes the segment if it is its time, or if rotate
 // says so. After an error everything that was taken and is not on disk is written
 // again, into another segment.
-func (s *stream) flush(rotate bool) error {
+func (s *stream) write(rotate bool) error {
 	if s.file != nil && s.old() { // before what is new
 		if err := s.finish(); err != nil {
 			s.forgetRefused()
@@ -38,7 +76,7 @@ func (s *stream) flush(rotate bool) error {
 	if len(s.unsynced) > 0 {
 		if err := s.append(); err != nil {
 			s.forgetRefused()
-			return errors.Join(err, s.abandon())
+			return errors.Join(err, s.takeBack())
 		}
 	}
 	if s.file != nil && (rotate || s.bytes >= s.log.opts.MaxBytes) {
@@ -72,7 +110,9 @@ func (s *stream) append() error {
 	}
 	for _, one := range s.unsynced {
 		s.bytes += int64(len(one.text))
+		s.last = latest(s.last, one.at)
 	}
+	s.last, s.whole = latest(s.last, time.Now()), s.file.size
 	clear(s.unsynced)
 	s.unsynced = s.unsynced[:0]
 	return nil
@@ -94,8 +134,8 @@ func (s *stream) begin() error {
 	if err != nil {
 		return fmt.Errorf("recordlog: beginning a segment: %w", err)
 	}
-	s.file, s.begun, s.last, s.bytes = f, time.Now(), at, 0
-	if err := s.log.fs.syncDir(s.log.dir); err != nil {
+	s.file, s.begun, s.last, s.bytes, s.whole = &counted{file: f}, time.Now(), at, 0, 0
+	if err := errors.Join(s.log.fs.syncDir(s.log.dir), s.log.names.begun(s.suffix, at)); err != nil {
 		return fmt.Errorf("recordlog: beginning %s: %w", s.name, err)
 	}
 	if s.zip != nil {
@@ -107,20 +147,33 @@ func (s *stream) begin() error {
 }
 
 // next is the time by which the next segment is named: now, or just after that of the last
-// one. A clock that was set back must not name a segment before those that readers are
-// done with.
+// one, which may have been archived, and after whatever was written to it. A clock that
+// was set back must not name a segment before those that readers are done with, nor
+// before records of the one before.
 func (s *stream) next() (time.Time, error) {
-	at, last := time.Now(), s.last
+	last := latest(s.last, s.log.names.last(s.suffix))
 	names, err := segments(s.log.dir)
 	for _, name := range names {
-		if begun, suffix, _ := parseName(name); suffix == s.suffix && begun.After(last) {
-			last = begun
+		if begun, suffix, _ := parseName(name); suffix == s.suffix {
+			last = latest(last, begun)
+			if info, err := os.Stat(filepath.Join(s.log.dir, name)); err == nil {
+				last = latest(last, info.ModTime())
+			}
 		}
 	}
+	at := time.Now().Round(0)
 	if !at.After(last) {
 		at = last.Add(time.Nanosecond)
 	}
 	return at, err
+}
+
+// latest returns the later one of two times by the wall clock.
+func latest(a, b time.Time) time.Time {
+	if a, b = a.Round(0), b.Round(0); b.After(a) {
+		return b
+	}
+	return a
 }
 
 // finish ends a segment, all of which is on disk, and makes it read-only.
@@ -131,6 +184,20 @@ func (s *stream) finish() error {
 		err = fmt.Errorf("recordlog: finishing %s: %w", s.name, err)
 	}
 	return errors.Join(err, s.abandon())
+}
+
+// takeBack ends a segment behind what is on disk for sure, and deletes one that has
+// nothing of it: the rest is written again, and must not use up the room that is left.
+func (s *stream) takeBack() error {
+	if s.file == nil {
+		return nil
+	}
+	if s.whole == 0 {
+		err := errors.Join(s.file.Close(), s.log.fs.remove(s.name))
+		s.file = nil
+		return err
+	}
+	return errors.Join(s.file.Truncate(s.whole), s.abandon())
 }
 
 // abandon leaves a segment as it is.
