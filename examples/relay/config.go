@@ -81,5 +81,5 @@ func (c *config) configure(name string) queue.Config {
 	if name == queue.Deferred {
 		return queue.Config{Backoff: queue.Backoff{Base: c.backoff.Base}}
 	}
-	return queue.Config{Concurrency: 8, Backoff: c.backoff, Timeout: 10 * time.Minute}
+	return queue.Config{Concurrency: 8, Backoff: c.backoff, Timeout: 20 * time.Minute}
 }

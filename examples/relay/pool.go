@@ -128,7 +128,7 @@ func (p *pool) dial(ctx context.Context) (_ *conn, err error) {
 		return nil, err
 	}
 	c := &conn{Client: smtpClient, net: nc, hostname: p.config.hostname}
-	c.CommandTimeout, c.SubmissionTimeout = time.Minute, 5*time.Minute
+	c.CommandTimeout, c.SubmissionTimeout = time.Minute, 10*time.Minute // RFC 5321, section 4.5.3.2.6
 	if err := c.Hello(c.hostname); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -86,7 +87,7 @@ func open(dir string, opts Options, fs fileSystem) (*Log, error) {
 	if dir == "" {
 		return nil, errors.New("recordlog: Open: the name of the directory is empty")
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := makeDir(dir, fs); err != nil {
 		return nil, fmt.Errorf("recordlog: Open: %w", err)
 	}
 	lock, err := lockDir(dir)
@@ -103,6 +104,17 @@ func open(dir string, opts Options, fs fileSystem) (*Log, error) {
 	l.mu.batch = newBatch()
 	go l.write()
 	return l, nil
+}
+
+// makeDir makes a directory, if need be, for good: records in it are said to be durable.
+func makeDir(dir string, fs fileSystem) error {
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		return os.MkdirAll(dir, 0o750) // which tells a file from a directory
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	return fs.syncDir(filepath.Dir(filepath.Clean(dir)))
 }
 
 // Record takes a record, as [queue.Options.Record] asks for. It returns nil for that
