@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -137,11 +138,14 @@ func TestArriving(t *testing.T) {
 func TestArrivingMeta(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var transactions atomic.Int64
+		var mu sync.Mutex
 		got := map[string][]string{}
 		w := start(t, func(_ context.Context, m *Message) error {
 			if m.Attempt == 1 {
 				return errors.New("down")
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			got[m.Meta["number"]] = append(got[m.Meta["number"]], m.Envelope.Recipients[0].Address)
 			return nil
 		}, setup{opts: Options{Arriving: func(_ context.Context, a *Arrival) func(time.Time, error) {
@@ -167,6 +171,8 @@ func TestArrivingMeta(t *testing.T) {
 			tr.Abort()
 		}
 		time.Sleep(time.Hour)
+		mu.Lock()
+		defer mu.Unlock()
 		for _, rcpts := range got {
 			slices.Sort(rcpts)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -56,14 +57,14 @@ func TestProbeTooMany(t *testing.T) {
 // A slowDirFS lets the syncs of one directory wait.
 type slowDirFS struct {
 	vfs.FS
-	dir     string
+	dir     atomic.Pointer[string]
 	entered chan struct{}
 	release chan struct{}
 	once    sync.Once
 }
 
 func (f *slowDirFS) SyncDir(name string) error {
-	if name == f.dir {
+	if dir := f.dir.Load(); dir != nil && name == *dir {
 		f.once.Do(func() {
 			close(f.entered)
 			<-f.release
@@ -75,9 +76,9 @@ func (f *slowDirFS) SyncDir(name string) error {
 // TestSharedDirectory: a body in a directory that another Writer is just making
 // is not durable before the directory is.
 func TestSharedDirectory(t *testing.T) {
-	s := newTest(t, nil)
-	slow := &slowDirFS{FS: s.fs, dir: s.bigDir, entered: make(chan struct{}), release: make(chan struct{})}
-	s.fs = slow
+	slow := &slowDirFS{FS: vfs.OS{}, entered: make(chan struct{}), release: make(chan struct{})}
+	s := newTest(t, &Options{fs: slow})
+	slow.dir.Store(&s.bigDir)
 	parent := filepath.Join(s.bigDir, "zz")
 	made := make(chan error, 2)
 	go func() { made <- s.makeBigDir(parent) }()

@@ -103,8 +103,9 @@ func TestEmptiesItself(t *testing.T) {
 	s := openTest(t, dir, &Options{fs: disk, SegmentSize: 4 << 20, Reserve: -1})
 	defer s.Close()
 	segment := func() uint32 {
-		end, _ := s.log.End()
-		return end.Segment()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.mu.end.Place.Segment()
 	}
 	var old, waiting []*spool.Entry
 	for segment() < 3 {
