@@ -23,8 +23,15 @@ func TestAbstractSocket(t *testing.T) {
 		return ln
 	}
 	h := newHost(t, &Options{DeferredQueue: true, RelayHosts: []netip.Prefix{}})
-	if err := h.l.Serve(listen("open")); err == nil || !strings.Contains(err.Error(), "abstract") {
-		t.Errorf("Serve: %v, want an error that says what an abstract socket lacks", err)
+	unnamed, err := net.Listen("unix", "@")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unnamed.Close() })
+	for _, ln := range []net.Listener{listen("open"), unnamed} {
+		if err := h.l.Serve(ln); err == nil || !strings.Contains(err.Error(), "abstract") {
+			t.Errorf("Serve on %s: %v, want an error that says what an abstract socket lacks", ln.Addr(), err)
+		}
 	}
 
 	check := func(context.Context, *Session, string, string, string) error { return nil }

@@ -56,6 +56,8 @@ var talksDSN = []talk{
 		S: 250
 		C: RCPT TO:<d@one.example> ORCPT=unknown;gr+C3+B6+C3+9Fe
 		S: 250
+		C: RCPT TO:<f@one.example> ORCPT=utf-8;\x{E000}joe
+		S: 250
 		C: RCPT TO:<e@one.example> ORCPT=x.400;joe
 		S: 501 5\.5\.4
 		C: RCPT TO:<e@one.example> ORCPT=x400;
@@ -69,7 +71,8 @@ var talksDSN = []talk{
 		want: []letter{
 			{"a@sender.example", "b@one.example", "", "ORCPT=x400;/C=de/S=joe/"},
 			{"a@sender.example", "c@one.example", "", "ORCPT=X-LOCAL;joe"},
-			{"a@sender.example", "d@one.example", "", "ORCPT=unknown;größe"}}},
+			{"a@sender.example", "d@one.example", "", "ORCPT=unknown;größe"},
+			{"a@sender.example", "f@one.example", "", ""}}},
 	{name: "DSN with SMTPUTF8", rule: "RFC 6533 3", covers: "TestServerDSNwithSMTPUTF8", opts: deferredMode, lines: `
 		C: EHLO client.example
 		S: 250

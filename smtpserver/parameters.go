@@ -45,7 +45,13 @@ func rewriteORcpt(line []byte) []byte {
 	begin, end := parameter(line, "RCPT", "TO:", name)
 	kind, raw, _ := bytes.Cut(line[begin:end], []byte{';'})
 	known := bytes.EqualFold(kind, []byte("rfc822"))
-	if bytes.EqualFold(kind, []byte("utf-8")) || !known && !isAddressType(kind) {
+	if !known && !isAddressType(kind) {
+		return line
+	}
+	if bytes.EqualFold(kind, []byte("utf-8")) {
+		if isMarked(raw) { // by the client
+			return slices.Concat(line[:begin-len(name)], line[end:])
+		}
 		return line
 	}
 	addr, ok := decodeXText(string(raw))
@@ -61,8 +67,20 @@ func rewriteORcpt(line []byte) []byte {
 }
 
 // typedMark is what an original recipient begins with that go-smtp takes for utf-8,
-// and which has its own type behind it.
+// and which has its own type behind it. Clients have no use for it.
 const typedMark = "\uE000"
+
+func isMarked(utf8Addr []byte) bool {
+	return bytes.HasPrefix(utf8Addr, []byte(typedMark)) || foldPrefix(utf8Addr, `\X{E000}`)
+}
+
+// unmark gives an original recipient of another type that back.
+func unmark(orcpt string) string {
+	if _, typed, ok := strings.Cut(orcpt, ";"+typedMark); ok {
+		return typed
+	}
+	return orcpt
+}
 
 // isAddressType reports whether b is an atom of letters and digits, as registered types
 // are, and those that begin with X-.

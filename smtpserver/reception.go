@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
@@ -211,9 +210,7 @@ func recipient(opts *smtp.RcptOptions) (rcpt spool.Recipient) {
 	for _, n := range opts.Notify {
 		rcpt.Notify = append(rcpt.Notify, string(n))
 	}
-	if typed, ok := strings.CutPrefix(opts.OriginalRecipient, typedMark); ok {
-		rcpt.ORcpt = typed
-	} else if opts.OriginalRecipient != "" {
+	if opts.OriginalRecipient != "" {
 		rcpt.ORcpt = string(opts.OriginalRecipientType) + ";" + opts.OriginalRecipient
 	}
 	return rcpt

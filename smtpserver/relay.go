@@ -20,10 +20,9 @@ func isLocal(addr net.Addr) bool {
 }
 
 // isAbstract reports whether addr is a Unix socket with a name that is no file, and so
-// without a mode.
+// without a mode. One without a name looks the same.
 func isAbstract(addr net.Addr) bool {
-	name := addr.String()
-	return strings.HasPrefix(addr.Network(), "unix") && len(name) > 1 && name[0] == '@'
+	return strings.HasPrefix(addr.Network(), "unix") && strings.HasPrefix(addr.String(), "@")
 }
 
 // addrPort returns addr without IPv4 in IPv6; invalid if it is not IP.

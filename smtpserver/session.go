@@ -188,6 +188,7 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) (err error) {
 		return s.refuse(replyTooManyRecipients)
 	}
 	rcpt := recipient(opts)
+	rcpt.ORcpt = unmark(rcpt.ORcpt)
 	var ok bool
 	rcpt.Address, ok = mailbox(to, tx.env.SMTPUTF8)
 	switch {

@@ -195,15 +195,12 @@ func probe(raw net.Conn, patience time.Duration) (gone, spoiled bool) {
 	return false, false
 }
 
-// whoIsThere is a deadline by which a hostConn is asked for through what a host has put
-// on top of it: one that counts or limits connections hides it, and passes this on. For
-// others it is one that never comes.
-var whoIsThere = time.Date(9999, 1, 2, 3, 4, 5, 987654321, time.UTC)
-
-// A foundConn is the answer.
+// A foundConn is what a hostConn answers to a Write of nothing. So it is asked for through
+// what a host has put on top of it: one that counts or limits connections hides it, and
+// passes this on. To others it is nothing.
 type foundConn struct{ *hostConn }
 
-func (foundConn) Error() string { return "smtpserver: a deadline that nobody sets" }
+func (foundConn) Error() string { return "smtpserver: a write of nothing" }
 
 // ownConn returns the conn below what go-smtp reads, and go-smtp's TLS on top of it; nil
 // if there is none, or something between them changes what passes.
@@ -218,8 +215,13 @@ func ownConn(raw net.Conn) (*conn, *tls.Conn) {
 	case *net.TCPConn, *net.UnixConn:
 		return nil, nil
 	}
-	found, ok := errors.AsType[foundConn](raw.SetReadDeadline(whoIsThere))
-	if !ok || found.opaque.Load() != overTLS {
+	_, err := raw.Write(nil)
+	found, ok := errors.AsType[foundConn](err)
+	switch {
+	case !ok:
+		return nil, nil
+	case found.opaque.Load() != overTLS: // TLS that is hidden, or a header that was read before the greeting
+		found.passOn()
 		return nil, nil
 	}
 	return found.conn, t

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
 )
@@ -32,8 +31,9 @@ type WrappedListener struct {
 // ClientTimeout, DataTimeout and ShutdownTimeout.
 //
 // Other listeners may be put on top of it, which limit or count connections. Where its
-// connections cannot be found through them, since they keep the errors of
-// SetReadDeadline to themselves, content comes through go-smtp, and its timeouts count.
+// connections cannot be found through them, since they keep the error of a Write of
+// nothing to themselves or have read before the greeting, content comes through go-smtp,
+// and its timeouts count.
 //
 // For implicit TLS put tls.NewListener on top of it, for STARTTLS leave TLS to
 // the server: go-smtp must see a *tls.Conn to know of it. Content then comes
@@ -92,12 +92,11 @@ func (h *hostConn) Read(p []byte) (int, error) {
 	return h.conn.Read(p)
 }
 
-// SetReadDeadline answers who asks for it, and is that of the conn else.
-func (h *hostConn) SetReadDeadline(t time.Time) error {
-	if t.Equal(whoIsThere) {
-		return foundConn{h}
+func (h *hostConn) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, foundConn{h}
 	}
-	return h.conn.SetReadDeadline(t)
+	return h.conn.Write(p)
 }
 
 // Close closes the listener. Its connections go on.

@@ -253,3 +253,35 @@ func TestFollowAdvances(t *testing.T) {
 		t.Errorf("%d records, or others than were written", len(got))
 	}
 }
+
+// TestListing: a list of segments that are made meanwhile has all that are older than
+// any that it has.
+func TestListing(t *testing.T) {
+	const old, more = 2000, 2000
+	dir := t.TempDir()
+	name := func(i int) string { return segmentName(time.Date(2030, 1, 1, 0, 0, 0, i*1000, time.UTC), "") }
+	put := func(i int) {
+		if err := os.WriteFile(filepath.Join(dir, name(i)), nil, modeFinished); err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range old {
+		put(i)
+	}
+	var writer sync.WaitGroup
+	defer writer.Wait()
+	writer.Go(func() {
+		for i := range more {
+			put(old + i)
+		}
+	})
+	for n := 0; n < old+more; {
+		names, err := segments(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n = len(names); names[n-1] != name(n-1) {
+			t.Fatalf("%d segments, the last is %s, and not %s", n, names[n-1], name(n-1))
+		}
+	}
+}

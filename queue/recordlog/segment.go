@@ -38,8 +38,28 @@ func parseName(name string) (begun time.Time, suffix string, ok bool) {
 	return begun, suffix, err == nil
 }
 
-// segments lists the names of the segments in a directory, the oldest first.
-func segments(dir string) (names []string, err error) {
+// segments lists the names of the segments in a directory, the oldest first. If one is
+// there, all of its suffix are that are older: a directory that is read while segments are
+// made may lack one and have a later one, but what is older than something in a first
+// list was there before a second one was begun.
+func segments(dir string) ([]string, error) {
+	first, err := listSegments(dir)
+	if err != nil || len(first) == 0 {
+		return nil, err
+	}
+	last := map[string]string{}
+	for _, name := range first {
+		_, suffix, _ := parseName(name)
+		last[suffix] = name
+	}
+	names, err := listSegments(dir)
+	return slices.DeleteFunc(names, func(name string) bool {
+		_, suffix, _ := parseName(name)
+		return name > last[suffix]
+	}), err
+}
+
+func listSegments(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
