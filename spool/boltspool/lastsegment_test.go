@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"testing"
 
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs/vfstest"
 )
 
 // TestLastSegmentMissing: a spool opens without the segment in which its log went on,
@@ -53,6 +56,46 @@ func lastSegmentMissing(t *testing.T, before int, end func(s *Spool) error) {
 			t.Errorf("found %d of %d entries, damage reported: %v", found, len(want), reported)
 		}
 		want[storeOne(t, s, noise(30_000)).ID] = true
+		abandon(s)
+	}
+}
+
+// TestLostBeforeBegun: that is reported, too, when another segment was begun behind the
+// one that is missing, and has no group.
+func TestLostBeforeBegun(t *testing.T) {
+	fault := vfstest.NewFault(vfs.OS{})
+	opts := &Options{segmentSize: 64 << 10, Logger: quiet, fs: fault, manual: true}
+	s := openTest(t, fastDir(t), opts)
+	lost := storeOne(t, s, noise(40_000))
+	name, _, err := entryFile(s, lost.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fault.ArmKind("datasync", syscall.EIO) // of the first group of the second segment
+	if _, err := tryOne(t.Context(), s, noise(40_000)); err == nil {
+		t.Fatal("the sync did not fail")
+	}
+	fault.Arm(0, nil)
+	abandon(s)
+	if err := errors.Join(os.Truncate(segmentFile(s.dir, 2), 32), os.Remove(name)); err != nil {
+		t.Fatal(err)
+	}
+	var kept []*spool.Entry
+	for range 3 {
+		s = openTest(t, s.dir, opts)
+		defer s.Close()
+		found, damaged := 0, 0
+		for _, err := range s.Scan(t.Context(), spool.Query{}) {
+			if err != nil {
+				damaged++
+			} else {
+				found++
+			}
+		}
+		if damaged != 1 || found != len(kept) {
+			t.Errorf("%d of %d entries, %d reports of damage, want one", found, len(kept), damaged)
+		}
+		kept = append(kept, storeOne(t, s, noise(100)))
 		abandon(s)
 	}
 }

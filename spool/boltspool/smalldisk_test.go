@@ -2,6 +2,7 @@ package boltspool
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/checkpoint"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs"
 	"github.com/deferredqueue/deferredqueue/spool/boltspool/internal/vfs/vfstest"
 )
@@ -151,13 +153,22 @@ func TestEmptiesItself(t *testing.T) {
 
 // TestSparesOfSmallDisk: what is allocated ahead is not what keeps an empty spool full.
 func TestSparesOfSmallDisk(t *testing.T) {
+	for size := int64(4_750_000); size <= 8_500_000; size += 750_000 {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			t.Parallel()
+			sparesOfSmallDisk(t, size)
+		})
+	}
+}
+
+func sparesOfSmallDisk(t *testing.T, size int64) {
 	dir := fastDir(t)
-	disk := newSmallDisk(filepath.Join(dir, "seg"), 7_500_000)
+	disk := newSmallDisk(filepath.Join(dir, "seg"), size)
 	opts := &Options{fs: disk, SegmentSize: 2 << 20, Reserve: 2 << 20}
 	s := openTest(t, dir, opts)
-	for round := range 10 {
+	for round := range 6 {
 		entries := fill(t, s, 100_000)
-		if len(entries) < 10 {
+		if len(entries) < 3 {
 			t.Errorf("round %d: room for %d messages", round, len(entries))
 		}
 		removeAll(t, s, entries)
@@ -169,6 +180,33 @@ func TestSparesOfSmallDisk(t *testing.T) {
 	}
 	s.Close()
 }
+
+// TestOpenFullDisk: a spool opens on a full disk that takes new blocks for what is written
+// again.
+func TestOpenFullDisk(t *testing.T) {
+	s := openTest(t, fastDir(t), nil)
+	kept := storeOne(t, s, noise(100))
+	s.Close()
+	s = openTest(t, s.dir, &Options{fs: cowFS{vfs.OS{}}, Logger: quiet})
+	defer s.Close()
+	if _, err := readBody(t, s, kept.Body); err != nil {
+		t.Error(err)
+	}
+}
+
+type cowFS struct{ vfs.FS }
+
+type cowFile struct{ vfs.File }
+
+func (f cowFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	file, err := f.FS.OpenFile(name, flag, perm)
+	if err != nil || filepath.Base(name) != checkpoint.Name {
+		return file, err
+	}
+	return cowFile{file}, nil
+}
+
+func (cowFile) WriteAt([]byte, int64) (int, error) { return 0, syscall.ENOSPC }
 
 // TestRefusedStaysAway: a unit that was refused for want of space, when some of it had
 // been written, is not there later, although all that was not written are zeros as they

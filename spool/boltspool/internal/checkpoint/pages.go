@@ -127,10 +127,10 @@ func confirm(f vfs.File) error {
 	if _, err := f.ReadAt(page, m.at); err != nil {
 		return err
 	}
-	if _, err := f.WriteAt(page, m.at); err != nil {
+	if _, err := f.WriteAt(page, m.at); err != nil && !errors.Is(vfs.WriteError(err), vfs.ErrNoSpace) {
 		return err
 	}
-	return f.Sync()
+	return f.Sync() // a full disk that writes elsewhere what is written again must not keep the spool shut
 }
 
 func parseMeta(b []byte) (m pageMeta, ok bool) {

@@ -10,20 +10,23 @@ import (
 const minDivided = 128 << 10
 
 // Renew begins another segment with room for keep bytes if the current one has become
-// long and hardly anything in it is needed, so that it can be taken away. Where
-// nothing can be allocated, and nothing at all in it is needed, half of the room
+// long and hardly anything in it is needed, so that it can be taken away; or if it is half
+// full, and nothing at all is needed, with a spare that is there. Where nothing can be
+// allocated, and nothing at all in it is needed, half of the room
 // behind its end becomes that of the new one. It reports whether it did.
 func (l *Log) Renew(keep int64) (bool, error) {
-	if l.cur == nil || l.capacity < 0 || l.off < 2*keep {
+	if l.cur == nil || l.capacity < 0 {
 		return false, nil
 	}
 	l.mu.Lock()
 	live := l.cur.live
 	l.mu.Unlock()
-	if live > l.off/2 {
+	spare := l.hasSpare(segmentHeader + keep)
+	long, idle := l.off >= 2*keep && live <= l.off/2, l.off > l.Size/2 && live == 0 && spare
+	if !long && !idle {
 		return false, nil
 	}
-	if !l.hasSpare(segmentHeader + keep) {
+	if !spare {
 		err := l.addSpare(segmentHeader + keep)
 		if errors.Is(err, vfs.ErrNoSpace) && live == 0 {
 			err = l.divide()

@@ -168,7 +168,7 @@ func (l *Log) hasSpare(size int64) bool {
 func (l *Log) GiveBack(bytes, need int64) (freed int64) {
 	l.mu.Lock()
 	keep := 0
-	if l.cur == nil || l.off+need > l.limit() {
+	if l.cur == nil || l.capacity >= 0 && l.off+need > l.capacity {
 		keep = 1
 	}
 	n := 0
@@ -211,7 +211,11 @@ func (l *Log) Secure(need, keep int64) error {
 	if l.hasSpare(want) {
 		return nil
 	}
-	return l.addSpare(max(l.Size, want))
+	err := l.addSpare(max(l.Size, want))
+	if errors.Is(err, vfs.ErrNoSpace) && want < l.Size {
+		err = l.addSpare(want)
+	}
+	return err
 }
 
 // Prepare sees to it that the next segment is ready before it is needed.

@@ -209,6 +209,10 @@ func (w *walk) end(apply func(Group) error) error {
 		from = At(s.number, w.off)
 	}
 	to, err := w.endMissing()
+	if err == nil && to == 0 && w.lostBefore() {
+		l.number++
+		err = w.report(&Damage{From: w.start.Place, To: w.start.Synced, Err: errors.New("its end is missing")})
+	}
 	switch {
 	case err != nil:
 		return err
@@ -224,6 +228,16 @@ func (w *walk) end(apply func(Group) error) error {
 		s.end, l.cur, l.off = w.off, s, w.off
 	}
 	return nil
+}
+
+// lostBefore reports whether groups were durable before the first segment that is left, in
+// which there is none: those cannot have been taken away, since no checkpoint knows them.
+func (w *walk) lostBefore() bool {
+	if len(w.segments) == 0 || w.held != nil || w.off != segmentHeader || w.number != w.start.Number {
+		return false
+	}
+	start, synced := w.start.Place, w.start.Synced
+	return start > 0 && start < synced && synced < At(w.segments[0], 0)
 }
 
 // endMissing returns up to where the log was durable, if it cannot be read up to
