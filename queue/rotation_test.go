@@ -22,7 +22,7 @@ func TestFairCrowd(t *testing.T) {
 		{Config{Concurrency: 1, MaxReady: 4}, 8, 2000, 0, 30 * time.Minute, 2},
 		{Config{Concurrency: 1, MaxReady: 4}, 8, 2000, maxHints, 30 * time.Minute, 2},
 		{Config{Concurrency: 4, MaxReady: 10}, 100, 200, 0, 30 * time.Minute, 2},
-		{Config{}, 1100, 40, 0, 15 * time.Minute, 2},
+		{Config{}, 1100, 20, 0, 7 * time.Minute, 2},
 	}
 	for _, test := range tests {
 		t.Run(fmt.Sprintf("%d classes and %d places, %d later", test.classes, test.config.MaxReady, test.later), func(t *testing.T) {
