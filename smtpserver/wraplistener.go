@@ -33,7 +33,7 @@ type WrappedListener struct {
 // Other listeners may be put on top of it, which limit or count connections. Where its
 // connections cannot be found through them, since they keep the error of a Write of
 // nothing to themselves or have read before the greeting, content comes through go-smtp,
-// and its timeouts count.
+// its timeouts count, and Shutdown waits for the end of the connection.
 //
 // For implicit TLS put tls.NewListener on top of it, for STARTTLS leave TLS to
 // the server: go-smtp must see a *tls.Conn to know of it. Content then comes
