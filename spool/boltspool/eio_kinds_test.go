@@ -49,7 +49,7 @@ const (
 	atWork               // a host works
 	atBig                // a host works, mostly on large bodies
 	atStop               // a host is told to end, after a little work
-	byChance             // none: it takes an index that has grown by more than what was allocated ahead
+	byChance             // none: what else fails by the same call decides, or how far an index has grown
 )
 
 // eioKinds are all that a host does to its files but for opening and reading
@@ -94,6 +94,7 @@ var eioKinds = []eioKind{
 
 	// The log.
 	{fault{"working", "pwritev", "segment"}, stops, atWork},
+	{fault{"working", "pwritev", "zeros ahead in a segment"}, harmless, byChance},
 	{fault{"working", "fdatasync", "segment"}, stops, atWork},
 	{fault{"working", "fallocate", "segment"}, stops, atWork},
 	{fault{"working", "pwrite64", "segment"}, stops, atWork},

@@ -73,6 +73,9 @@ var (
 	traceLine  = regexp.MustCompile(`^(\d+)\.(\d{6}) (\w+)\((.*)`)
 	tracedFile = regexp.MustCompile(`^\d+<([^>]*)>`) // of a descriptor
 	tracedPath = regexp.MustCompile(`"(/[^"]*)"`)    // of calls whose names end in "at"
+
+	// What is written where blocks were written before groups: these begin otherwise.
+	tracedZeros = regexp.MustCompile(`^\d+<[^>]*>, \[\{iov_base="(\\0){8}"`)
 )
 
 func parseHit(line, dir string) (h hit, err error) {
@@ -92,6 +95,9 @@ func parseHit(line, dir string) (h hit, err error) {
 		kinds = append(kinds, fileKind(dir, p[1]))
 	}
 	h.file = strings.Join(kinds, " to ")
+	if h.call == "pwritev" && tracedZeros.MatchString(m[4]) {
+		h.file = "zeros ahead in a " + h.file
+	}
 	return h, nil
 }
 
