@@ -111,6 +111,12 @@ func (h *host) mails() []mail {
 	return append([]mail(nil), h.got...)
 }
 
+func (h *host) connections() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.conns
+}
+
 func (s *session) Reset()        { s.mail = mail{} }
 func (s *session) Logout() error { return nil }
 
