@@ -330,11 +330,12 @@ func TestServes(t *testing.T) {
 		w.Close()
 	}()
 	sent := 0
+	var posting sync.WaitGroup
 	for lines := bufio.NewScanner(r); lines.Scan(); {
 		if url, ok := strings.CutPrefix(lines.Text(), "listening on "); ok {
-			go func() {
+			posting.Go(func() {
 				for i := range n {
-					req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/messages"+good, strings.NewReader("Subject: x\n\nx\n"))
+					req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/messages"+good, strings.NewReader("Subject: x\n\nx\n"))
 					if err != nil {
 						t.Error(err)
 						return
@@ -348,7 +349,7 @@ func TestServes(t *testing.T) {
 					}
 					resp.Body.Close()
 				}
-			}()
+			})
 		}
 		if strings.HasPrefix(lines.Text(), "sent ") {
 			if sent++; sent == n {
@@ -357,6 +358,7 @@ func TestServes(t *testing.T) {
 		}
 	}
 	cancel()
+	posting.Wait()
 	if err := <-ran; err != nil || sent != n {
 		t.Errorf("%d of %d messages were sent, error %v", sent, n, err)
 	}
