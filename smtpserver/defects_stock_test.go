@@ -89,7 +89,7 @@ func TestDefectsStock(t *testing.T) {
 }
 
 // judge sends what is given and compares the last replies. Replies are read until
-// nothing comes for a moment.
+// there are enough, and nothing comes for a moment.
 func (c *client) judge(send, want string) {
 	c.t.Helper()
 	sent := make(chan struct{})
@@ -97,9 +97,15 @@ func (c *client) judge(send, want string) {
 		defer close(sent)
 		io.WriteString(c.conn, send)
 	}()
+	rest, only := strings.CutPrefix(want, "only|")
+	wants := strings.Split(rest, "|")
 	var got []string
 	for {
-		c.conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		wait := patience
+		if len(got) >= len(wants) {
+			wait = 300 * time.Millisecond
+		}
+		c.conn.SetReadDeadline(time.Now().Add(wait))
 		line, err := c.reply()
 		if line != "" {
 			got = append(got, line)
@@ -113,8 +119,6 @@ func (c *client) judge(send, want string) {
 	}
 	c.conn.Close()
 	<-sent
-	rest, only := strings.CutPrefix(want, "only|")
-	wants := strings.Split(rest, "|")
 	if len(got) < len(wants) || only && len(got) > len(wants) {
 		c.t.Fatalf("replies %q, want the last to be %q", got, wants)
 	}

@@ -217,7 +217,7 @@ func TestMain(m *testing.M) {
 	if code := m.Run(); code != 0 {
 		os.Exit(code)
 	}
-	for range 100 {
+	for range 500 {
 		if left := ours(); left == "" {
 			os.Exit(0)
 		}

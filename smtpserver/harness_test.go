@@ -21,7 +21,7 @@ import (
 var long = flag.Bool("long", false, "run the tests that need programs of other packages, or take long")
 
 // patience is how long a test waits for what must happen.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // A host is a Listener with everything around it.
 type host struct {

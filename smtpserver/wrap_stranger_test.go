@@ -116,12 +116,13 @@ func (l limitListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.SetDeadline(time.Now().Add(300 * time.Millisecond))
+	c.SetDeadline(time.Now().Add(3 * time.Second))
 	return struct{ net.Conn }{c}, nil
 }
 
 // TestWrapKeepsDeadlines: Wrap leaves the deadlines of a host's connections as they are.
 func TestWrapKeepsDeadlines(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, nil)
 	backend, err := Wrap(&hostBackend{t: t}, h.sched, &Options{DeferredQueue: true})
 	if err != nil {
@@ -144,7 +145,7 @@ func TestWrapKeepsDeadlines(t *testing.T) {
 	c := newClient(t, conn)
 	c.want("220")
 	c.cmd("EHLO x", "250")
-	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("the connection outlives its deadline")
 	}

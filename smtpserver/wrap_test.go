@@ -264,10 +264,21 @@ func (w *wrapping) connect(h *host) *client {
 
 // eachWrapping runs f for every way.
 func eachWrapping(t *testing.T, with wrapping, f func(t *testing.T, h *host, w *wrapping)) {
+	memory := func() (spool.Spool, *spool.Memory) {
+		sp := spool.NewMemory()
+		return sp, sp
+	}
+	eachWrappingOn(t, memory, with, f)
+}
+
+// eachWrappingOn is eachWrapping with spools that end up in memory.
+func eachWrappingOn(t *testing.T, newSpool func() (spool.Spool, *spool.Memory), with wrapping, f func(t *testing.T, h *host, w *wrapping)) {
 	for _, w := range wrappings {
 		t.Run(w.name, func(t *testing.T) {
 			w.lmtp, w.auth, w.opts, w.configure = with.lmtp, with.auth, with.opts, with.configure
-			h := newHost(t, nil)
+			sp, memory := newSpool()
+			h := newHostOn(t, sp, nil)
+			h.sp = memory
 			w.start(h)
 			f(t, h, &w)
 		})

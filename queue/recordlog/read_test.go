@@ -219,7 +219,7 @@ func TestClockSetBack(t *testing.T) {
 
 // TestFollowAdvances: whoever follows may advance the cursor that he began with.
 func TestFollowAdvances(t *testing.T) {
-	const n = 400
+	const n = 200
 	dir := t.TempDir()
 	types := []queue.RecordType{queue.Delivery, queue.Bounce, queue.Expiration, queue.AdminBounce}
 	o := &Options{MaxBytes: 1, PerType: map[queue.RecordType]TypeOptions{}}
@@ -236,7 +236,7 @@ func TestFollowAdvances(t *testing.T) {
 			}
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cursor, got := Cursor{}, []int{}
 	for it, err := range Follow(ctx, dir, &Query{After: cursor}) {

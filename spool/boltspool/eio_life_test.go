@@ -23,6 +23,7 @@ type eioLife struct {
 	events  []hostEvent
 	err     error // of the process
 	stopped time.Time
+	alone   bool // the host ended before it was told to
 	senders *senders
 }
 
@@ -83,7 +84,7 @@ func (l *eioLife) run() {
 		if l.aim == atStop {
 			n = 20
 		}
-		l.load(n)
+		l.alone = !l.load(n)
 	}
 	l.stopped = time.Now()
 	l.h.stdin.Close()
@@ -91,8 +92,9 @@ func (l *eioLife) run() {
 	sending()
 }
 
-// load waits until n more messages were acknowledged, or the host ended.
-func (l *eioLife) load(n int) {
+// load waits until n more messages were acknowledged. It reports false if the host
+// ended before.
+func (l *eioLife) load(n int) bool {
 	l.t.Helper()
 	timeout := time.NewTimer(hostTimeout)
 	defer timeout.Stop()
@@ -100,11 +102,12 @@ func (l *eioLife) load(n int) {
 		select {
 		case <-l.k.bag.ack:
 		case <-l.h.ended:
-			return
+			return false
 		case <-timeout.C:
 			l.t.Fatalf("the host neither accepts messages nor ends; it said:\n%s", &l.h.stderr)
 		}
 	}
+	return true
 }
 
 // judge checks how the host has taken what failed, and lets others go on.
@@ -163,7 +166,7 @@ func (l *eioLife) fate(f fault, at time.Time) fate {
 		is = fateOf(fault{"working", f.call, f.file})
 	}
 	fails := is == stops || is == stopsSoon
-	switch late := at.After(l.stopped.Add(-100 * time.Millisecond)); {
+	switch late := !l.alone && at.After(l.stopped.Add(-time.Second)); {
 	case is == unknown:
 		l.t.Errorf("the test does not know what %+v makes of a host", f)
 	case fails && late, is == closesNot && !l.failure().IsZero():

@@ -341,7 +341,7 @@ func TestIndexFlips(t *testing.T) {
 		}
 	}
 	t.Logf("%d bytes: opened %d times, %d of them with the help of the log, %d with damage; refused %d times", used, opened, healed, unhealed, refused)
-	if healed == 0 || refused == 0 || opened == healed {
+	if healed == 0 || opened == healed || refused == 0 && !testing.Short() { // few places lead to that
 		t.Error("not everything was tried")
 	}
 }
