@@ -25,6 +25,7 @@ const (
 type verdict struct {
 	kind     verdictKind
 	response Response      // what a record says
+	said     bool          // the response is a RejectError's, which the sender may read
 	after    time.Duration // RetryAfter: at least a second; 0: the backoff decides
 	err      error         // as the handler returned it
 	parts    []error       // Split

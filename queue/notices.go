@@ -31,14 +31,17 @@ const (
 // A notice is a message like any other: it comes into the queue [Deferred], where
 // the inject callback signs and routes it by its one recipient, the sender of the
 // message that it is about. Its own sender is empty, and its metadata has
-// [MetaNotice], [MetaNoticeFor] and the tenant of that message. It becomes durable in
+// [MetaNotice], [MetaNoticeFor] and the tenant and trace context of that message. It becomes durable in
 // one step with what it reports, or neither does; only when there has been no room for
 // it for a minute is a message ended without, and the log says so. Of a delay for which
 // there is no room its sender is told with the next failure.
 //
 // Senders are told of a Bounce, an Expiration and [Admin.Bounce], and never of
 // a [Drop] or [Admin.Drop]. NOTIFY, RET, ENVID and ORCPT are honoured; a message with
-// the null sender, and so a notice, is never answered.
+// the null sender, and so a notice, is never answered. NOTIFY=SUCCESS is for the
+// handler that delivers: see [Message.Report]. A notice quotes the replies of [Reject]
+// and [FromSMTP] and the reasons of operators; the text of any other error, of a panic
+// or of a deadline may tell of the host, and stands in the records alone.
 type NoticeOptions struct {
 	// ReportingMTA is the name of this host in notices.
 	// Defaults to the name of the machine.
@@ -90,18 +93,24 @@ type told struct {
 	action   dsn.Action
 	entry    *spool.Entry // the message, as it will be stored
 	response Response     // the one that decided it
+	said     bool         // its text may be told, see verdict
 	status   [3]int
 	until    time.Time // of Delayed
 }
 
-// tell notes that the sender of e is to be told about its recipients.
-func (o *outcome) tell(action dsn.Action, e *spool.Entry, resp Response, status [3]int, until time.Time) {
-	o.told = append(o.told, told{action, e, resp, status, until})
+func (t told) diagnostic() string {
+	if !t.said {
+		return ""
+	}
+	return t.response.line()
 }
+
+// tell notes that the sender of t.entry is to be told about its recipients.
+func (o *outcome) tell(t told) { o.told = append(o.told, t) }
 
 // delayed notes that the sender of a message that failed is to be told that it
 // waits, if it was not told before.
-func (s *Scheduler) delayed(o *outcome, resp Response, t term, now time.Time) {
+func (s *Scheduler) delayed(o *outcome, v verdict, t term, now time.Time) {
 	e, opts := o.entry, s.opts.Notices
 	if opts == nil || opts.DelayAfter == 0 || now.Sub(e.Received) < opts.DelayAfter || e.Meta[MetaDelayNotice] != "" {
 		return
@@ -110,7 +119,7 @@ func (s *Scheduler) delayed(o *outcome, resp Response, t term, now time.Time) {
 	if !slices.ContainsFunc(e.Envelope.Recipients, wanted) {
 		return
 	}
-	o.tell(dsn.Delayed, e, resp, resp.Enhanced, t.end)
+	o.tell(told{action: dsn.Delayed, entry: e, response: v.response, said: v.said, status: v.response.Enhanced, until: t.end})
 }
 
 // toldOfDelay notes in the messages of whose delay there is a notice that there is.
@@ -208,7 +217,7 @@ func (s *Scheduler) report(e *spool.Entry, all []told, action dsn.Action, now ti
 			if dsn.Wanted(e.Envelope, rcpt, action) {
 				r.Recipients = append(r.Recipients, dsn.Recipient{
 					Address: rcpt.Address, ORcpt: rcpt.ORcpt, Action: action, Status: t.status,
-					Diagnostic: t.response.line(), LastTried: now, RetryUntil: t.until,
+					Diagnostic: t.diagnostic(), LastTried: now, RetryUntil: t.until,
 				})
 			}
 		}
@@ -287,8 +296,10 @@ func (s *Scheduler) writeNotice(r *dsn.Report) (spool.Writer, error) {
 // its Reception is recorded.
 func noticeChange(w spool.Writer, e *spool.Entry, r *dsn.Report) *spool.Change {
 	meta, now := map[string]string{MetaNoticeFor: e.ID.String()}, time.Now()
-	if tenant := e.Meta["tenant"]; tenant != "" {
-		meta["tenant"] = tenant
+	for _, key := range []string{"tenant", "traceparent", "tracestate"} { // the last two: W3C Trace Context
+		if value := e.Meta[key]; value != "" {
+			meta[key] = value
+		}
 	}
 	return &spool.Change{Op: spool.Insert, Stage: w, Keep: true, Entry: &spool.Entry{
 		ID: r.NoticeID, Body: w.ID(), Queue: Deferred, Class: class(meta),

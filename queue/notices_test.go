@@ -402,3 +402,39 @@ func TestNoticeNames(t *testing.T) {
 		}
 	}
 }
+
+// TestNoticeTexts: replies are quoted, and what a host's errors say is not.
+func TestNoticeTexts(t *testing.T) {
+	const secret = "password=hunter2"
+	for _, tt := range []struct {
+		name   string
+		err    error
+		quoted bool
+	}{
+		{"an error", errors.New(secret), false},
+		{"an error to be tried again", RetryAfter(time.Hour, errors.New(secret)), false},
+		{"a reply", Reject(451, "4.4.1 "+secret), true},
+		{"a reply to be tried again", RetryAfter(time.Hour, Reject(451, "4.4.1 "+secret)), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var bag mailbag
+				w := start(t, bag.policy(func(context.Context, *Message) error { return tt.err }), noticeSetup(NoticeOptions{}))
+				w.send(spool.Envelope{Sender: "a@example.org", Recipients: []spool.Recipient{{Address: "b@example.com"}}}, map[string]string{"traceparent": "00-1"}, mail)
+				time.Sleep(8 * 24 * time.Hour)
+				all := bag.all()
+				if len(all) != 2 {
+					t.Fatalf("%d notices, want that of the delay and the last", len(all))
+				}
+				for _, n := range all {
+					if strings.Contains(n.text, secret) != tt.quoted || strings.Contains(n.text, "\nDiagnostic-Code:") != tt.quoted {
+						t.Errorf("quoted: want %v, in\n%s", tt.quoted, n.text)
+					}
+					if n.meta["traceparent"] != "00-1" {
+						t.Errorf("metadata %v", n.meta)
+					}
+				}
+			})
+		})
+	}
+}

@@ -62,7 +62,7 @@ func (e *RejectError) text() string {
 
 func (e *RejectError) verdict() verdict {
 	code, enhanced := e.reply()
-	v := verdict{kind: transient, response: respond(code, enhanced, e.text())}
+	v := verdict{kind: transient, response: respond(code, enhanced, e.text()), said: true}
 	if code >= 500 {
 		v.kind = reject
 	}
@@ -124,7 +124,7 @@ func (e *retryError) Unwrap() error { return e.err }
 func (e *retryError) verdict() verdict {
 	v := verdict{kind: transient, after: e.after, response: respond(450, [3]int{4, 0, 0}, e.Error())}
 	if inner, ok := errors.AsType[*RejectError](e.err); ok && inner.verdict().kind == transient {
-		v.response = inner.verdict().response
+		v.response, v.said = inner.verdict().response, true
 	}
 	return v
 }
