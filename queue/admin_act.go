@@ -63,6 +63,9 @@ func (a *action) check() error {
 	if a.filter.empty() {
 		return errors.New("the Filter is empty; set All to select every message")
 	}
+	if a.filter.MinAge < 0 || a.filter.MinAttempts < 0 {
+		return errors.New("the Filter has a negative MinAge or MinAttempts, which would select everything")
+	}
 	if strings.TrimSpace(a.reason) == "" {
 		return errors.New("the reason is empty; it stands in the records")
 	}
@@ -208,7 +211,7 @@ func (a *action) store(ctx context.Context, owned []*spool.Entry) []changedEntry
 		}
 		o := outcome{unit: spool.Unit{{Op: spool.Update, Entry: next, Keep: true}}}
 		if a.tells {
-			o.tell(dsn.Failed, next, r.Response, r.Response.Enhanced, time.Time{})
+			o.tell(told{action: dsn.Failed, entry: next, response: r.Response, said: true, status: r.Response.Enhanced})
 			if err := a.s.addNotices(e, &o, 0, now); err != nil { // nothing is lost by acting again
 				a.result.fail(e.ID, err)
 				back = append(back, e)

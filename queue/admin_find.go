@@ -58,6 +58,9 @@ func (s *Scheduler) lookup(ctx context.Context, wanted map[spool.ID]bool) (map[s
 // has not come to.
 func (s *Scheduler) lookupSome(ctx context.Context, ids []spool.ID, found map[spool.ID]*spool.Entry) ([]spool.ID, error) {
 	passed := 0
+	if ids[0].IsZero() { // no message has it, and nothing comes before it
+		return ids[1:], nil
+	}
 	for e, err := range s.spool.Scan(ctx, spool.Query{After: before(ids[0])}) {
 		var damage *spool.CorruptError
 		switch {

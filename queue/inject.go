@@ -118,6 +118,9 @@ func (t *Transaction) storeInjected(ctx context.Context, results []inlineResult)
 
 // injectOne runs the callback on one message and says what is to be stored.
 func (t *Transaction) injectOne(ctx context.Context, e *spool.Entry) (r inlineResult) {
+	if r.err = context.Cause(ctx); r.err != nil {
+		return r
+	}
 	body, err := t.writer.Open()
 	if err != nil {
 		r.err = fmt.Errorf("queue: reading the staged body: %w", err)
@@ -132,6 +135,7 @@ func (t *Transaction) injectOne(ctx context.Context, e *spool.Entry) (r inlineRe
 		return r
 	}
 	r.message = m
+	m.invalidate()
 	now := time.Now()
 	v := classify(err)
 	if v.kind == split {

@@ -136,6 +136,7 @@ func (s *Scheduler) conclude(ctx context.Context, j *job, err error) {
 	if late {
 		return
 	}
+	j.message.invalidate() // whoever still uses it must not change what is stored now
 	switch {
 	case cause == nil:
 	case errors.Is(cause, ErrDeadline):

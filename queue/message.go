@@ -25,7 +25,7 @@ type Message struct {
 	ID        spool.ID  // the same over retries and rebinding: the key for idempotence
 	Queue     string    // the queue whose handler is running
 	Attempt   int       // 1 on the first call in this queue
-	Received  time.Time // when the message was accepted
+	Received  time.Time // when the message was accepted, in UTC
 	Expires   time.Time // set by the handler or at reception; zero: the queue's MaxAge alone
 	LastError string    // why the last attempt failed; empty on the first
 	Size      int64     // of the content when the handler was called, in bytes
@@ -80,7 +80,7 @@ func NewMessage(ctx context.Context, sp spool.Spool, e *spool.Entry) *Message {
 func newMessage(ctx context.Context, sp spool.Spool, e *spool.Entry, open func() (spool.Body, error)) *Message {
 	m := &Message{
 		ID: e.ID, Queue: e.Queue, Attempt: e.Attempts + 1,
-		Received: e.Received, Expires: e.Expires,
+		Received: e.Received.UTC(), Expires: e.Expires,
 		LastError: e.LastError, Size: e.Size,
 		Envelope: e.Envelope.Clone(), Meta: maps.Clone(e.Meta),
 		entry:  e,
@@ -178,6 +178,12 @@ func (m *Message) SetContent(r io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("queue: replacing the content of %s: %w", m.ID, err)
 	}
+	m.mu.Lock() // the handler may have returned while r was read
+	defer m.mu.Unlock()
+	if m.mu.gone {
+		w.Abort()
+		return fmt.Errorf("queue: replacing the content of %s: %w", m.ID, errGone)
+	}
 	if m.source.stage != nil {
 		m.source.stage.Abort()
 	}
@@ -233,6 +239,12 @@ func (m *Message) Emit(ctx context.Context, env spool.Envelope, meta map[string]
 	e := &spool.Entry{
 		ID: spool.NewID(), Body: w.ID(), Class: class(meta), Queue: target,
 		Received: now, Due: now, Envelope: env.Clone(), Meta: maps.Clone(meta),
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mu.gone {
+		w.Abort()
+		return spool.ID{}, fmt.Errorf("queue: emitting from %s: %w", m.ID, errGone)
 	}
 	m.emits = append(m.emits, spool.Change{Op: spool.Insert, Entry: e, Stage: w})
 	return e.ID, nil

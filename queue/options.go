@@ -142,6 +142,7 @@ type Config struct {
 }
 
 const (
+	mostReady      = 1 << 30 // so that shares and doubled limits do not overflow
 	defaultMaxAge  = 7 * 24 * time.Hour
 	defaultTimeout = 5 * time.Minute
 )
@@ -166,6 +167,7 @@ func (c Config) withDefaults(queue string) Config {
 	if c.MaxReady <= 0 {
 		c.MaxReady = ready
 	}
+	c.Concurrency, c.MaxReady = min(c.Concurrency, mostReady), min(c.MaxReady, mostReady)
 	c.MaxReady = max(c.MaxReady, c.Concurrency)
 	c.Rate = c.Rate.withDefaults()
 	return c

@@ -3,6 +3,7 @@ package queue
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/spool"
@@ -142,7 +143,7 @@ func (m *Message) refused() error {
 func (m *Message) edited() *spool.Entry {
 	e := m.entry.Clone()
 	e.Envelope, e.Expires = m.Envelope.Clone(), m.Expires
-	e.Meta = m.Meta
+	e.Meta = maps.Clone(m.Meta)
 	e.Header, e.Skip = m.front()
 	if m.source.stage != nil {
 		e.Body = m.source.stage.ID()

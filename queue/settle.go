@@ -133,7 +133,7 @@ func (s *Scheduler) verdict(e *spool.Entry, v verdict, t term, now time.Time) ou
 	case reject:
 		e.Attempts++
 		s.final(&o, s.record(Bounce, e, now, v.response))
-		o.tell(dsn.Failed, e, v.response, v.response.Enhanced, time.Time{})
+		o.tell(told{action: dsn.Failed, entry: e, response: v.response, said: v.said, status: v.response.Enhanced})
 	case drop:
 		s.final(&o, s.record(AdminBounce, e, now, v.response))
 	default:
@@ -169,7 +169,7 @@ func (s *Scheduler) reschedule(o *outcome, v verdict, t term, now time.Time) {
 		reason := fmt.Sprintf("expired after %d attempts in %v; last: %s", e.Attempts, now.Sub(e.Received).Round(time.Second), v.response.Content)
 		expired := Response{Code: 551, Enhanced: [3]int{5, 4, 7}, Content: reason}
 		s.final(o, s.record(Expiration, e, now, expired))
-		o.tell(dsn.Failed, e, v.response, expired.Enhanced, time.Time{})
+		o.tell(told{action: dsn.Failed, entry: e, response: v.response, said: v.said, status: expired.Enhanced})
 		return
 	}
 	o.retries = []RetryCause{causeOf(v)}
@@ -182,7 +182,7 @@ func (s *Scheduler) reschedule(o *outcome, v verdict, t term, now time.Time) {
 		e.Due = t.end // the last attempt falls at the end of life
 	}
 	e.Due = cutDue(e.Due, now, t.config)
-	s.delayed(o, v.response, t, now)
+	s.delayed(o, v, t, now)
 }
 
 // endOfLife is when a message of a queue expires; zero: never.
@@ -205,12 +205,20 @@ func cutDue(due, now time.Time, c Config) time.Time {
 	return due
 }
 
+// maxOutcome is beyond what size a last record goes without metadata and headers: what
+// is in the entry already could be too much for a spool six times over in JSON.
+const maxOutcome = 1 << 20
+
 // final makes an outcome the end of its message: the record is stored with the
 // entry, and the entry is removed when it was taken.
 func (s *Scheduler) final(o *outcome, r Record) {
 	e := o.entry
 	e.State = spool.Final
 	out, err := json.Marshal(r)
+	if len(out) > maxOutcome {
+		r.Meta, r.Headers = nil, nil
+		out, err = json.Marshal(r)
+	}
 	if err != nil { // a Record always marshals; were it not so, outcomeOf tells the rest
 		s.log.Error("queue: encoding a record", "id", e.ID, "error", err)
 	}

@@ -28,6 +28,7 @@ type Transaction struct {
 	received bool           // to be recorded of each of them then
 	after    []Record       // to be recorded then
 	done     bool
+	aborted  bool
 
 	begun, storedAt time.Time
 	arrived         func(stored time.Time, err error) // of Options.Arriving
@@ -154,6 +155,9 @@ func (t *Transaction) begin(ctx context.Context, entries []*spool.Entry) error {
 	if t.done {
 		return errors.New("queue: Transaction: used after it was committed")
 	}
+	if t.aborted {
+		return errors.New("queue: Transaction: used after it was aborted")
+	}
 	if len(entries) == 0 {
 		return errors.New("queue: Transaction: no message to store: every transaction needs an entry")
 	}
@@ -248,6 +252,7 @@ func (t *Transaction) Abort() {
 		t.tellArrived(errNotAccepted)
 	}
 	if t.body == nil {
+		t.aborted = true
 		t.writer.Abort()
 	}
 }

@@ -192,7 +192,8 @@ func (l *Listener) stop() {
 // the others when theirs has ended. When ctx is done or
 // [Limits.ShutdownTimeout] has passed it closes all that are left, and returns
 // the error of the context. In any case it waits for commits in flight, so that no message
-// is stored after it has returned, and for hooks, which must heed their context.
+// is stored after it has returned, and for hooks, which must heed their context and
+// not call it.
 // It does not stop the Scheduler.
 func (l *Listener) Shutdown(ctx context.Context) error {
 	l.stop()
@@ -207,7 +208,7 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the Listener at once: it closes all sockets and waits for hooks and
+// Close ends the Listener at once: it closes all sockets and waits for hooks, which must not call it, and
 // for commits in flight, whose clients do not learn of them. What was committed is
 // handed to the Scheduler.
 func (l *Listener) Close() error {

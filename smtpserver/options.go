@@ -158,7 +158,8 @@ type Auth struct {
 // different ones; ctx ends when the Listener closes the connection, or after
 // [Limits.ProcessingTimeout]: a client that leaves meanwhile is not noticed. What
 // they set in s.Meta goes into each message
-// that follows. They must not retain s, env or rcpt. With DeferredQueue none
+// that follows. They must not retain s, env or rcpt, nor call [Listener.Close] or
+// [Listener.Shutdown], which wait for them; go l.Shutdown does. With DeferredQueue none
 // runs after DATA.
 type Hooks struct {
 	// Connect runs before the greeting, under implicit TLS behind the handshake, and

@@ -8,7 +8,7 @@ import (
 )
 
 // Memory is a Spool that keeps everything in memory, for tests. It behaves as
-// a spool on disk does in every observable way, and calls its store durable:
+// a spool on disk does, but for [Memory.SetFull], which knows no reserve, and calls its store durable:
 // what was applied is there after [Memory.Reopen] and [Memory.Crash], what was
 // only staged or owned is not. It is a shared spool: [Memory.Attach] puts
 // further values on the same store.

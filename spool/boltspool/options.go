@@ -40,7 +40,8 @@ type Options struct {
 
 	// Reserve is how many bytes of the file system are left free for updates
 	// and removes, and for what one unit inserts beside them. With less than
-	// that, new messages are answered with spool.ErrFull, and so is Create. It must be smaller than the file system. Negative: none.
+	// that, new messages are answered with spool.ErrFull; Create still makes the
+	// bodies of updates. It must be smaller than the file system. Negative: none.
 	// Defaults to 64 MiB.
 	Reserve int64
 
