@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -25,7 +26,9 @@ type config struct {
 
 	roots   *x509.CertPool // that vouch for the smart host; nil: those of the system
 	maxUses int            // messages for each connection
-	idle    time.Duration
+	conns   int            // connections to the smart host, at most
+	idle    time.Duration  // after which a connection is closed
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 	backoff queue.Backoff
 	logger  *slog.Logger
 }
@@ -35,7 +38,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 	if err != nil {
 		host = "localhost"
 	}
-	c := &config{logger: slog.Default(), maxUses: 100, idle: 30 * time.Second}
+	c := &config{logger: slog.Default(), maxUses: 100, idle: 30 * time.Second, dial: new(net.Dialer).DialContext}
 	fs := flag.NewFlagSet("relay", flag.ContinueOnError)
 	fs.SetOutput(out)
 	fs.StringVar(&c.host, "host", "", "`host:port` of the smart host")
@@ -43,6 +46,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 	fs.StringVar(&c.metrics, "metrics", "127.0.0.1:9125", "where metrics are served")
 	fs.StringVar(&c.dir, "dir", filepath.Join(os.TempDir(), "relay"), "directory of the spool and of the records")
 	fs.StringVar(&c.hostname, "hostname", host, "the name of this host")
+	fs.IntVar(&c.conns, "conns", 20, "connections to the smart host at most")
 	fs.BoolVar(&c.noTLS, "no-tls", false, "speak to the smart host in clear, and not with STARTTLS")
 	fs.StringVar(&c.user, "user", "", "who authenticates at the smart host")
 	fs.StringVar(&c.passwordFile, "password-file", "", "a file with the password")
@@ -57,6 +61,9 @@ func parse(args []string, out io.Writer) (*config, error) {
 }
 
 func (c *config) check() error {
+	if c.conns < 1 {
+		return fmt.Errorf("-conns %d: want at least 1", c.conns)
+	}
 	if c.once {
 		return nil
 	}
@@ -75,11 +82,14 @@ func (c *config) clientTLS() *tls.Config {
 	return &tls.Config{ServerName: name, RootCAs: c.roots}
 }
 
-// configure runs each domain with a few connections: a smart host does not want
-// more of one relay.
+// attemptTimeout is longer than the smart host may take for one message.
+const attemptTimeout = 20 * time.Minute
+
+// configure lets each domain have some of the connections, so that one of them cannot
+// have them all. The pool bounds what the domains have together.
 func (c *config) configure(name string) queue.Config {
 	if name == queue.Deferred {
 		return queue.Config{Backoff: queue.Backoff{Base: c.backoff.Base}}
 	}
-	return queue.Config{Concurrency: 8, Backoff: c.backoff, Timeout: 20 * time.Minute}
+	return queue.Config{Concurrency: 8, Backoff: c.backoff, Timeout: attemptTimeout}
 }

@@ -24,17 +24,7 @@ type delivery struct {
 // deliver hands a message to the smart host. What that says of each recipient is the
 // verdict; everything else that goes wrong is tried again.
 func (d *delivery) deliver(ctx context.Context, m *queue.Message) error {
-	c, used, err := d.pool.get(ctx)
-	if err != nil {
-		return err
-	}
-	results, err := d.send(ctx, c, m)
-	if used && errors.Is(err, errNotBegun) { // it was closed while it was idle
-		if c, err = d.pool.dial(ctx); err != nil {
-			return err
-		}
-		results, err = d.send(ctx, c, m)
-	}
+	c, results, err := d.tryIdle(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -49,6 +39,21 @@ func (d *delivery) deliver(ctx context.Context, m *queue.Message) error {
 	return queue.Split(results)
 }
 
+// tryIdle sends m over the first connection that works. One that was closed while it was
+// idle costs no attempt: at the latest a new one says what is wrong.
+func (d *delivery) tryIdle(ctx context.Context, m *queue.Message) (c *conn, results []error, err error) {
+	for {
+		c, used, err := d.pool.get(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		results, err := d.send(ctx, c, m)
+		if !used || !errors.Is(err, errNotBegun) {
+			return c, results, err
+		}
+	}
+}
+
 // errNotBegun says that a connection was gone before it took anything of a message.
 var errNotBegun = errors.New("the connection was closed by the other side")
 
@@ -58,7 +63,7 @@ func (d *delivery) send(ctx context.Context, c *conn, m *queue.Message) (results
 	stop := context.AfterFunc(ctx, func() { c.net.Close() }) // go-smtp knows no contexts
 	defer func() {
 		if stop(); err != nil || ctx.Err() != nil {
-			c.Close()
+			d.pool.drop(c)
 			return
 		}
 		d.pool.put(c)

@@ -195,7 +195,7 @@ type running struct {
 func testConfig(h *host, dir string) *config {
 	return &config{
 		host: h.addr, noTLS: true, listen: "127.0.0.1:0", metrics: "127.0.0.1:0", dir: dir, hostname: "relay.example",
-		maxUses: 100, idle: time.Minute, backoff: queue.Backoff{Base: 30 * time.Millisecond, Max: 200 * time.Millisecond},
+		maxUses: 100, conns: 20, idle: time.Minute, dial: new(net.Dialer).DialContext, backoff: queue.Backoff{Base: 30 * time.Millisecond, Max: 200 * time.Millisecond},
 		logger: slog.New(slog.DiscardHandler),
 	}
 }
