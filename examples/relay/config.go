@@ -10,8 +10,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/queue"
@@ -23,6 +25,7 @@ type config struct {
 	dir, hostname         string
 	user, passwordFile    string
 	noTLS, once           bool
+	relayHosts            []netip.Prefix // who may send; nil: clients on this machine
 
 	roots   *x509.CertPool // that vouch for the smart host; nil: those of the system
 	maxUses int            // messages for each connection
@@ -43,6 +46,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 	fs.SetOutput(out)
 	fs.StringVar(&c.host, "host", "", "`host:port` of the smart host")
 	fs.StringVar(&c.listen, "listen", "127.0.0.1:2525", "where mail is taken")
+	fs.Func("relay-hosts", "networks that may send, such as `10.0.0.0/8,::1/128` (default this machine alone)", c.addRelayHosts)
 	fs.StringVar(&c.metrics, "metrics", "127.0.0.1:9125", "where metrics are served")
 	fs.StringVar(&c.dir, "dir", filepath.Join(os.TempDir(), "relay"), "directory of the spool and of the records")
 	fs.StringVar(&c.hostname, "hostname", host, "the name of this host")
@@ -58,6 +62,17 @@ func parse(args []string, out io.Writer) (*config, error) {
 		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	return c, c.check()
+}
+
+func (c *config) addRelayHosts(list string) error {
+	for network := range strings.SplitSeq(list, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(network))
+		if err != nil {
+			return err
+		}
+		c.relayHosts = append(c.relayHosts, p)
+	}
+	return nil
 }
 
 func (c *config) check() error {

@@ -8,8 +8,9 @@
 // With -once it runs a smart host of its own, sends itself some mail, shows what
 // becomes of it, and ends.
 //
-// It leaves out: MX look-up, since a smart host does that; signing and policy, which
-// examples/policy has; and who may send is whoever reaches the address it listens on.
+// Clients on this machine may send, or those of -relay-hosts: an address that others
+// reach is refused without. It leaves out: MX look-up, since a smart host does that;
+// signing and policy, which examples/policy has; and AUTH and TLS for clients.
 package main
 
 import (
@@ -113,7 +114,7 @@ func (r *relay) listen(c *config) error {
 	}
 	r.addr = ln.Addr().String()
 	r.listener, err = deferred.NewListener(r.sched, &deferred.Options{
-		DeferredQueue: true, Listener: ln, Hostname: c.hostname, Logger: c.logger,
+		DeferredQueue: true, Listener: ln, Hostname: c.hostname, Logger: c.logger, RelayHosts: c.relayHosts,
 	})
 	if err != nil {
 		return errors.Join(err, ln.Close())

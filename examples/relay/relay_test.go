@@ -6,6 +6,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	netsmtp "net/smtp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -401,13 +403,39 @@ func TestOnce(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	for _, args := range []string{"", "-host nowhere", "-host x:25 -user me -no-tls", "-host x:25 more", "-frob"} {
+	for _, args := range []string{"", "-host nowhere", "-host x:25 -user me -no-tls", "-host x:25 more", "-host x:25 -conns 0", "-host x:25 -relay-hosts 10.0.0.1", "-frob"} {
 		if _, err := parse(strings.Fields(args), &bytes.Buffer{}); err == nil {
 			t.Errorf("%q was accepted", args)
 		}
 	}
 	if c, err := parse([]string{"-host", "mail.example:25"}, &bytes.Buffer{}); err != nil || c.clientTLS().ServerName != "mail.example" {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// TestRelayHosts: beyond this machine mail is taken only from whom the operator named.
+func TestRelayHosts(t *testing.T) {
+	h := startHost(t, nil)
+	relayOf := func(args ...string) *config {
+		c, err := parse(append(args, "-host", h.addr, "-listen", "0.0.0.0:0"), &bytes.Buffer{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		test := testConfig(h, t.TempDir())
+		test.listen, test.relayHosts = c.listen, c.relayHosts
+		return test
+	}
+	if r, err := open(relayOf()); err == nil {
+		r.close()
+		t.Error("it listens to everybody, and nobody said who may send")
+	}
+	for hosts, want := range map[string]string{"192.0.2.0/24, 127.0.0.0/8": "", "192.0.2.0/24": "5.7.1"} {
+		r := startRelay(t, relayOf("-relay-hosts", hosts))
+		_, port, _ := net.SplitHostPort(r.addr)
+		err := netsmtp.SendMail("127.0.0.1:"+port, nil, "app@example.org", []string{"b@example.com"}, []byte(text))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("-relay-hosts %s: %v, want %q", hosts, err, want)
+		}
 	}
 }
 
