@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	once := fs.Bool("once", false, "send some mail, show what becomes of it, and end")
 	addr := fs.String("addr", "127.0.0.1:2525", "address to listen on")
 	dir := fs.String("spool", filepath.Join(os.TempDir(), "policy-spool"), "directory of the spool")
-	keyFile := fs.String("key", "", "private key in PEM, RSA or Ed25519 (default a new one)")
+	keyFile := fs.String("key", "", "private key of acme in PEM, RSA or Ed25519 (default a new one)")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	ended := make(chan struct{}, 100)
 	sched, err := queue.NewScheduler(sp, p.inject, &queue.Options{
 		Logger:  slog.New(slog.DiscardHandler),
-		Notices: &queue.NoticeOptions{ReportingMTA: "policy.example"},
+		Notices: &queue.NoticeOptions{ReportingMTA: hostname},
 		Record: func(_ context.Context, r queue.Record) error {
 			fmt.Fprintf(out, "%-16s %-40s %v: %d %s\n", r.Type, r.Queue, r.Recipients, r.Response.Code, r.Response.Content)
 			if *once && r.Type != queue.Reception && !(r.Type == queue.Delivery && r.Queue == deferred.Queue) {
@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	l, err := deferred.NewListener(sched, &deferred.Options{DeferredQueue: true, Listener: ln, Hostname: "policy.example"})
+	l, err := deferred.NewListener(sched, &deferred.Options{DeferredQueue: true, Listener: ln, Hostname: hostname})
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
@@ -93,23 +93,32 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return deferred.Run(ctx, l)
 }
 
-// newPolicy has one tenant that is fine, and one that is under review.
+// hostname is also the domain of the notices that the service itself sends.
+const hostname = "policy.example"
+
+// newPolicy has one tenant that is fine, one that is under review, and the service
+// itself, each with a key of its own.
 func newPolicy(keyFile string) (*policy, error) {
-	_, private, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		return nil, err
+	tenants := static{
+		"acme":     {name: "acme", domains: []string{"acme.example"}},
+		"newcomer": {name: "newcomer", domains: []string{"newcomer.example"}, review: true},
+		ownTenant:  {name: ownTenant, domains: []string{hostname}},
 	}
-	k := key{domain: "acme.example", selector: "s1", private: private}
-	if keyFile != "" {
-		if k.private, err = readKey(keyFile); err != nil {
+	for _, t := range tenants {
+		_, private, err := ed25519.GenerateKey(nil)
+		if err != nil {
 			return nil, err
 		}
+		t.key = key{domain: t.domains[0], selector: "s1", private: private}
 	}
-	return &policy{tenants: static{
-		"acme":     {name: "acme", domains: []string{"acme.example"}, key: k},
-		"newcomer": {name: "newcomer", domains: []string{"newcomer.example"}, key: k, review: true},
-		ownTenant:  {name: ownTenant, key: k},
-	}}, nil
+	if keyFile != "" {
+		private, err := readKey(keyFile)
+		if err != nil {
+			return nil, err
+		}
+		tenants["acme"].key.private = private
+	}
+	return &policy{tenants: tenants}, nil
 }
 
 // deliver stands for the handler that would send the message on.

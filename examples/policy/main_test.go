@@ -32,7 +32,7 @@ func TestOnce(t *testing.T) {
 	if err := run(context.Background(), []string{"-once", "-addr", "127.0.0.1:0", "-spool", filepath.Join(dir, "spool"), "-key", file}, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"queue spring:acme@example.net, DKIM-Signature: a=rsa-sha256", "hold: tenant newcomer", "no tenant \"nobody\"", "no domain of tenant acme"} {
+	for _, want := range []string{"queue spring:acme@example.net, DKIM-Signature: a=rsa-sha256", "hold: tenant newcomer", "no tenant \"nobody\"", "not of a domain of tenant acme"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}

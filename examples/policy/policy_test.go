@@ -4,21 +4,17 @@ package main
 // memory, and time is virtual: an hour of retries takes milliseconds.
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/rsa"
 	"errors"
 	"io"
-	"slices"
+	"net/smtp"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/emersion/go-msgauth/dkim"
 
 	"github.com/deferredqueue/deferredqueue/deferred"
 	"github.com/deferredqueue/deferredqueue/deferred/deferredtest"
@@ -30,18 +26,18 @@ const news = "From: <news@acme.example>\nTo: <you@example.net>\nSubject: News\nX
 
 var to = []string{"you@example.net"}
 
-// newKey makes a key for tests.
-func newKey(t testing.TB) key {
+// newKey makes a key of a domain for tests.
+func newKey(t testing.TB, domain string) key {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key{domain: "acme.example", selector: "s1", private: private}
+	return key{domain: domain, selector: "s1", private: private}
 }
 
 func acme(t testing.TB) *tenant {
-	return &tenant{name: "acme", domains: []string{"acme.example"}, key: newKey(t)}
+	return &tenant{name: "acme", domains: []string{"acme.example"}, key: newKey(t, "acme.example")}
 }
 
 // Lesson 1: a callback is a function. What it returns and what it leaves in the
@@ -59,7 +55,9 @@ func TestVerdicts(t *testing.T) {
 		{"without a tenant", "news@acme.example", "Subject: x\n\nx\n", nil, queue.Bounce, "X-Tenant is missing"},
 		{"from nobody, without one", "", "Subject: x\n\nx\n", nil, queue.Bounce, "X-Tenant is missing"},
 		{"with an unknown one", "news@acme.example", "X-Tenant: nobody\n\nx\n", nil, queue.Bounce, "no tenant"},
-		{"from another's domain", "boss@bank.example", news, nil, queue.Bounce, "no domain of tenant acme"},
+		{"as the service", "", "X-Tenant: Service\nFrom: <x@mail.example>\n\nx\n", nil, queue.Bounce, "no tenant"},
+		{"from another's domain", "boss@bank.example", news, nil, queue.Bounce, "not of a domain of tenant acme"},
+		{"from one in quotes", `"x@acme.example"@bank.example`, news, nil, queue.Bounce, "not of a domain of tenant acme"},
 		{"under review", "news@acme.example", news, func(t *tenant) { t.review = true }, queue.TransientFailure, "hold: "},
 		{"of a closed account", "news@acme.example", news, func(t *tenant) { t.closed = true }, queue.AdminBounce, "closed"},
 		{"over quota", "news@acme.example", news, func(t *tenant) { t.pausedUntil = time.Now().Add(time.Hour) }, queue.TransientFailure, "quota"},
@@ -122,7 +120,7 @@ func TestOutage(t *testing.T) {
 // Lesson 4: a failed attempt leaves nothing behind. However often the last step
 // fails, there is one signature in the end, and it is valid.
 func TestSignedOnce(t *testing.T) {
-	for name, private := range map[string]crypto.Signer{"Ed25519": newKey(t).private, "RSA": newRSA(t)} {
+	for name, private := range map[string]crypto.Signer{"Ed25519": newKey(t, "acme.example").private, "RSA": newRSA(t)} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := acme(t)
@@ -225,7 +223,7 @@ func TestExpires(t *testing.T) {
 // the service itself.
 func TestNotice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		own := &tenant{name: ownTenant, key: newKey(t)}
+		own := &tenant{name: ownTenant, domains: []string{"mail.example"}, key: newKey(t, "mail.example")}
 		srv, sent := serve(t, static{ownTenant: own}, nil)
 		if err := srv.Send("news@acme.example", to, news); err != nil { // of a tenant that is not there
 			t.Fatal(err)
@@ -238,84 +236,111 @@ func TestNotice(t *testing.T) {
 	})
 }
 
-// serve runs the policy, and a handler that keeps what would be sent. after, if not
-// nil, is a step behind it.
-func serve(t *testing.T, dir directory, after deferred.Handler) (*deferredtest.Server, *outbox) {
-	t.Helper()
-	p, sent, rec := &policy{tenants: dir}, &outbox{}, &deferredtest.Recorder{}
-	sched, err := queue.NewScheduler(spool.NewMemory(), func(ctx context.Context, m *deferred.Message) error {
-		if err := p.inject(ctx, m); err != nil || after == nil {
-			return err
+// Lesson 10: a signature vouches for the domain in From, so that is what is checked, and
+// not only the sender of the envelope, of which the reader sees nothing. A bounce or an
+// automatic reply of a tenant's has none, and passes.
+func TestFrom(t *testing.T) {
+	for _, tt := range []struct{ name, header, refused string }{
+		{"its own", "From: Acme <news@acme.example>\n", ""},
+		{"in another case, of several lines", "From: =?windows-1252?Q?Caf=E9?=\n <news@ACME.example>, x@acme.example\n", ""},
+		{"another's", "From: <ceo@bank.example>\n", "From: ceo@bank.example is not of a domain of tenant acme"},
+		{"another's too", "From: x@acme.example, ceo@bank.example\n", "From: ceo@bank.example"},
+		{"another's, in quotes", "From: \"x@acme.example\"@bank.example\n", "@bank.example is not"},
+		{"another's behind a name", "From: \"x@acme.example\" <ceo@bank.example>\n", "From: ceo@bank.example"},
+		{"two fields", "From: x@acme.example\nFrom: ceo@bank.example\n", "2 fields From"},
+		{"none", "", "0 fields From"},
+		{"no address", "From: Acme\n", "no address in From"},
+	} {
+		for _, sender := range []string{"news@acme.example", ""} {
+			a := acme(t)
+			p := &policy{tenants: static{"acme": a}}
+			env := spool.Envelope{Sender: sender, Recipients: []spool.Recipient{{Address: to[0]}}}
+			m := deferredtest.NewMessage(t, env, tt.header+"X-Tenant: acme\n\nHello.\n")
+			err := p.inject(t.Context(), m)
+			if tt.refused != "" {
+				if typ, _ := queue.ResultOf(err); typ != queue.Bounce || !strings.Contains(err.Error(), tt.refused) {
+					t.Errorf("%s, sender <%s>: %v", tt.name, sender, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s, sender <%s>: %v", tt.name, sender, err)
+				continue
+			}
+			var signed outbox
+			signed.deliver(t.Context(), m)
+			verify(t, signed.sent[0].text, a.key)
 		}
-		return after(ctx, m)
-	}, &queue.Options{Record: rec.Record, Notices: &queue.NoticeOptions{ReportingMTA: "mail.example", DelayAfter: -1}, Configure: func(string) queue.Config {
-		return queue.Config{Backoff: queue.Backoff{Jitter: -1}} // so that times are exact
-	}})
+	}
+}
+
+// Lesson 11: what the program is set up with can be tested, too. No tenant signs with
+// the key of another, and each for a domain that it owns.
+func TestKeys(t *testing.T) {
+	p, err := newPolicy("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := sched.Handle("*", sent.deliver); err != nil {
-		t.Fatal(err)
+	records := map[string]string{}
+	for name, tenant := range p.tenants.(static) {
+		_, public, err := tenant.key.record()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, ok := records[public]; ok || !tenant.owns("x@"+tenant.key.domain) {
+			t.Errorf("%s signs for %s, and with the key of %q", name, tenant.key.domain, other)
+		}
+		records[public] = name
 	}
-	return deferredtest.Serve(t, sched, &deferred.Options{DeferredQueue: true}), sent
 }
 
-// An outbox keeps what was sent.
-type outbox struct{ sent []sentMessage }
+// Lesson 12: whoever has logged in is who they are, whatever the message says.
+func TestAuthenticated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opts := &deferred.Options{DeferredQueue: true}
+		opts.Auth.AllowPlaintext = true
+		opts.Auth.Password = func(_ context.Context, s *deferred.Session, _, user, _ string) error {
+			s.Meta["tenant"] = user
+			return nil
+		}
+		rival := &tenant{name: "rival", domains: []string{"rival.example"}, key: newKey(t, "rival.example")}
+		srv, sent := serveWith(t, static{"acme": acme(t), "rival": rival}, nil, opts)
+		for _, from := range []string{"news@acme.example", "news@rival.example"} { // both say X-Tenant: acme
+			conn, err := srv.Dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := smtp.NewClient(conn, "localhost")
+			if err != nil {
+				t.Fatal(err)
+			}
+			msg := strings.Replace(news, "news@acme.example", from, 1)
+			if err := sendAs(c, "rival", from, msg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		srv.Advance(time.Second)
+		got := sent.all()
+		if len(got) != 1 || got[0].queue != "spring:rival@example.net" || strings.Contains(got[0].text, "X-Tenant") {
+			t.Fatalf("%+v was sent", got)
+		}
+		verify(t, got[0].text, rival.key)
+	})
+}
 
-type sentMessage struct{ queue, text string }
-
-func (o *outbox) deliver(_ context.Context, m *deferred.Message) error {
-	content, err := m.Open()
+// sendAs logs in and sends.
+func sendAs(c *smtp.Client, user, from, msg string) error {
+	defer c.Close()
+	if err := c.Auth(smtp.PlainAuth("", user, "secret", "localhost")); err != nil {
+		return err
+	}
+	if err := errors.Join(c.Mail(from), c.Rcpt(to[0])); err != nil {
+		return err
+	}
+	w, err := c.Data()
 	if err != nil {
 		return err
 	}
-	text, err := io.ReadAll(content)
-	if err != nil {
-		return err
-	}
-	o.sent = append(o.sent, sentMessage{m.Queue, string(text)})
-	return nil
-}
-
-func (o *outbox) all() []sentMessage { return slices.Clone(o.sent) }
-
-// failing is a directory that can be down.
-type failing struct {
-	directory
-	err error
-}
-
-func (f *failing) find(ctx context.Context, name string) (*tenant, error) {
-	if f.err != nil {
-		return nil, f.err
-	}
-	return f.directory.find(ctx, name)
-}
-
-// verify checks the signature, with the key from a DNS that is a function.
-func verify(t *testing.T, text string, k key) {
-	t.Helper()
-	name, value, err := k.record()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := dkim.VerifyWithOptions(bytes.NewReader([]byte(text)), &dkim.VerifyOptions{LookupTXT: func(domain string) ([]string, error) {
-		if domain != name {
-			return nil, errors.New("no such name: " + domain)
-		}
-		return []string{value}, nil
-	}})
-	if err != nil || len(got) != 1 || got[0].Err != nil || got[0].Domain != k.domain {
-		t.Errorf("verified as %+v, %v:\n%s", got, err, text)
-	}
-}
-
-func newRSA(t testing.TB) crypto.Signer {
-	t.Helper()
-	k, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
+	_, err = io.WriteString(w, msg)
+	return errors.Join(err, w.Close(), c.Quit())
 }

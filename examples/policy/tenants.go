@@ -23,15 +23,17 @@ type directory interface {
 // A tenant is a customer.
 type tenant struct {
 	name        string
-	domains     []string // from which it may send
-	key         key      // with which its mail is signed
+	domains     []string // from which it may send: no two tenants have the same
+	key         key      // of its own, for one of these domains: with another's it would be that one
 	review      bool     // somebody looks at its mail first
 	closed      bool
 	pausedUntil time.Time
 	ownRoute    string // its mail goes by this host
 }
 
-func (t *tenant) owns(domain string) bool {
+// owns reports whether an address is of one of the tenant's domains.
+func (t *tenant) owns(address string) bool {
+	domain := address[strings.LastIndexByte(address, '@')+1:] // a local part may have one, too
 	return slices.ContainsFunc(t.domains, func(d string) bool { return strings.EqualFold(d, domain) })
 }
 
