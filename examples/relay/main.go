@@ -10,7 +10,8 @@
 //
 // Clients on this machine may send, or those of -relay-hosts: an address that others
 // reach is refused without. It leaves out: MX look-up, since a smart host does that;
-// signing and policy, which examples/policy has; and AUTH and TLS for clients.
+// signing and policy, which examples/policy has; AUTH and TLS for clients; and the
+// conversion of content: what is 8-bit is refused if the smart host takes only 7.
 package main
 
 import (

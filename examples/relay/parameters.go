@@ -35,6 +35,15 @@ func fits(c *conn, m *queue.Message) error {
 	case m.Envelope.Body == "BINARYMIME":
 		return queue.Reject(554, "5.6.3 binary content is not passed on")
 	}
+	if !offered("8BITMIME") { // whatever the client said of the content: many say nothing
+		eight, err := hasEightBit(m)
+		if err != nil {
+			return err
+		}
+		if eight {
+			return queue.Reject(554, "5.6.3 the next host takes no 8-bit content")
+		}
+	}
 	if limit, ok := c.MaxMessageSize(); ok && limit > 0 && m.Size > int64(limit) {
 		return queue.Reject(552, "5.3.4 the next host takes messages of up to %d bytes", limit)
 	}
@@ -65,6 +74,26 @@ func needsUTF8(m *queue.Message) (bool, error) {
 		case err == io.EOF, len(bytes.TrimSpace(line)) == 0 && err == nil:
 			return false, nil
 		case err != nil && err != bufio.ErrBufferFull:
+			return false, err
+		}
+	}
+}
+
+// hasEightBit reports whether there is an octet beyond ASCII in the content.
+func hasEightBit(m *queue.Message) (bool, error) {
+	content, err := m.Open()
+	if err != nil {
+		return false, err
+	}
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := content.Read(buf)
+		switch {
+		case !isASCII(string(buf[:n])):
+			return true, nil
+		case err == io.EOF:
+			return false, nil
+		case err != nil:
 			return false, err
 		}
 	}

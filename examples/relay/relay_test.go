@@ -20,7 +20,6 @@ import (
 
 	"github.com/deferredqueue/deferredqueue/deferred/deferredtest"
 	"github.com/deferredqueue/deferredqueue/queue"
-	"github.com/deferredqueue/deferredqueue/spool"
 )
 
 // TestDelivers: content arrives as it was, over few connections.
@@ -261,76 +260,6 @@ func TestTLSAndAuth(t *testing.T) {
 	}
 	if len(plain.mails()) != 0 || len(h.mails()) != 1 {
 		t.Error("mail was sent in clear, or to a stranger")
-	}
-}
-
-// TestParameters: what the client asked for goes on to a host that understands it.
-func TestParameters(t *testing.T) {
-	env := spool.Envelope{Sender: "a@example.org", Ret: "HDRS", EnvID: "QQ 1", Recipients: []spool.Recipient{
-		{Address: "b@example.com", Notify: []string{"SUCCESS", "DELAY"}, ORcpt: "rfc822;B@example.com"}}}
-	h := startHost(t, func(s *smtp.Server) { s.EnableDSN, s.EnableSMTPUTF8 = true, true })
-	r := startRelay(t, testConfig(h, t.TempDir()))
-	r.send(env, text)
-	r.ends(1)
-	m := h.mails()[0]
-	if m.mailOpts.Return != "HDRS" || m.mailOpts.EnvelopeID != "QQ 1" || m.mailOpts.Size == 0 ||
-		fmt.Sprint(m.rcptOpts[0].Notify) != "[SUCCESS DELAY]" || m.rcptOpts[0].OriginalRecipient != "B@example.com" {
-		t.Errorf("%+v", m)
-	}
-	env.SMTPUTF8, env.Recipients = true, []spool.Recipient{{Address: "ä@example.com"}}
-	r.send(env, text)
-	r.ends(2)
-	if m := h.mails()[1]; !m.mailOpts.UTF8 || m.to[0] != "ä@example.com" {
-		t.Errorf("%+v", m)
-	}
-}
-
-// TestPlainHost: what a host does not offer is done without, said to the sender, or
-// refused.
-func TestPlainHost(t *testing.T) {
-	h := startHost(t, func(s *smtp.Server) { s.MaxMessageBytes = 2000 })
-	r := startRelay(t, testConfig(h, t.TempDir()))
-	for i, tt := range []struct {
-		name   string
-		change func(*spool.Envelope)
-		text   string
-		want   string
-	}{
-		{"SMTPUTF8 that is not needed", func(e *spool.Envelope) { e.SMTPUTF8 = true }, text, "250"},
-		{"SMTPUTF8 in the header", func(e *spool.Envelope) { e.SMTPUTF8 = true }, "Subject: ä\r\n\r\n", "550 5.6.7"},
-		{"SMTPUTF8 in an address", func(e *spool.Envelope) { e.SMTPUTF8, e.Recipients[0].Address = true, "ä@example.com" }, text, "550 5.6.7"},
-		{"REQUIRETLS", func(e *spool.Envelope) { e.RequireTLS = true }, text, "550 5.7.30"},
-		{"BINARYMIME", func(e *spool.Envelope) { e.Body = "BINARYMIME" }, text, "554 5.6.3"},
-		{"size", nil, text + strings.Repeat("x", 2000), "552 5.3.4"},
-	} {
-		env := to("b@example.com")
-		env.Recipients[0].Notify = []string{"NEVER"}
-		if tt.change != nil {
-			tt.change(&env)
-		}
-		r.send(env, tt.text)
-		rec := r.ends(i + 1)[i]
-		got := fmt.Sprint(rec.Response.Code)
-		if got != "250" {
-			e := rec.Response.Enhanced
-			got += fmt.Sprintf(" %d.%d.%d", e[0], e[1], e[2])
-		}
-		if got != tt.want {
-			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
-		}
-	}
-	env := to("b@example.com")
-	env.Recipients[0].Notify = []string{"SUCCESS"}
-	r.send(env, text)
-	r.ends(6 + 2)
-	var notice string
-	for _, m := range h.mails() {
-		if m.from == "" {
-			notice = m.text
-		}
-	}
-	if !strings.Contains(notice, "Action: relayed") {
-		t.Errorf("the sender was told %q", notice)
 	}
 }
 
