@@ -6,8 +6,8 @@
 //
 // The answer is 202 when the message is on disk: from there on it is never lost. A client
 // that got no answer sends it again with the same Idempotency-Key; the callback
-// recognises the repeat by it. With -once the program sends itself a message twice,
-// and ends.
+// recognises the repeat by it. The same key for another message is answered with 422.
+// With -once the program sends itself a message twice, and ends.
 package main
 
 import (
@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, sp.Close()) }()
-	keys, err := openKeys(filepath.Join(*dir, "keys.db"))
+	keys, err := openKeys(filepath.Join(*dir, "keys.db"), logger)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if *once {
 		go demonstrate("http://"+ln.Addr().String(), out, done, cancel)
 	}
-	return serve(ctx, ln, sched, newServer(sched, map[string]string{"secret": "acme"}))
+	return serve(ctx, ln, sched, newServer(sched, keys, map[string]string{"secret": "acme"}))
 }
 
 // serve runs both until ctx is done, or one of them fails: first no request is taken

@@ -1,10 +1,16 @@
 package main
 
 import (
+	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"net/mail"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,11 +30,12 @@ const (
 // A server takes messages over HTTP.
 type server struct {
 	sched  *queue.Scheduler
+	keys   *keys
 	tokens map[string]string // the tenant of each bearer token
 }
 
-func newServer(sched *queue.Scheduler, tokens map[string]string) http.Handler {
-	s := &server{sched, tokens}
+func newServer(sched *queue.Scheduler, keys *keys, tokens map[string]string) http.Handler {
+	s := &server{sched, keys, tokens}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /messages", s.submit)
 	mux.HandleFunc("GET /messages/{id}", s.status)
@@ -36,7 +43,8 @@ func newServer(sched *queue.Scheduler, tokens map[string]string) http.Handler {
 }
 
 // submit takes one message. All that a client must know is the answer: 202 when it is
-// stored, 4xx when it must not be sent again as it is, 503 when it should.
+// stored, 4xx when it must not be sent again as it is, 503 when it should. 422 is for a
+// key that another request had: one key, one message.
 func (s *server) submit(w http.ResponseWriter, r *http.Request) {
 	tenant, ok := s.tenant(r)
 	if !ok {
@@ -54,7 +62,7 @@ func (s *server) submit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	meta := map[string]string{"tenant": tenant, metaKey: key, "reception_protocol": "HTTP"}
-	ids, err := s.sched.Submit(r.Context(), env, meta, crlf(http.MaxBytesReader(w, r.Body, maxMessage)))
+	ids, err := s.accept(r.Context(), env, meta, http.MaxBytesReader(w, r.Body, maxMessage))
 	if err != nil {
 		s.refuse(w, err)
 		return
@@ -64,10 +72,58 @@ func (s *server) submit(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(map[string][]spool.ID{"ids": ids})
 }
 
+var errOtherRequest = errors.New("the Idempotency-Key was that of another request")
+
+// accept stores a message. What is to be known of its content is known behind it: hence a
+// transaction, and not Scheduler.Submit.
+func (s *server) accept(ctx context.Context, env spool.Envelope, meta map[string]string, body io.Reader) (ids []spool.ID, err error) {
+	tx, err := s.sched.Begin(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Abort() // does nothing after Commit
+	c, hash := newContent(body), sha256.New()
+	if _, err := io.Copy(io.MultiWriter(tx, hash), c); err != nil {
+		return nil, err
+	}
+	if c.eightBit {
+		env.Body = "8BITMIME"
+	}
+	env.SMTPUTF8 = env.SMTPUTF8 || c.utf8Header
+	var entries []*spool.Entry
+	fmt.Fprintf(hash, "\x00%s", mailbox(env.Sender))
+	for _, rcpt := range env.Recipients {
+		fmt.Fprintf(hash, "\x00%s", mailbox(rcpt.Address))
+		part := env
+		part.Recipients = []spool.Recipient{rcpt}
+		e := &spool.Entry{ID: spool.NewID(), Envelope: part, Meta: maps.Clone(meta)}
+		ids, entries = append(ids, e.ID), append(entries, e)
+	}
+	// The key is noted before the message, so that of two requests at once one is refused.
+	// If there is a crash between them the repeat finds its own hash and is stored: a known
+	// hash never says that the message is there, only the callback knows repeats.
+	request := fmt.Sprintf("%x", hash.Sum(nil))
+	if first, err := s.keys.take(meta["tenant"]+"\x00"+meta[metaKey], request); err != nil {
+		return nil, err
+	} else if first != request {
+		return nil, errOtherRequest
+	}
+	if err := tx.Commit(ctx, entries...); err != nil {
+		return nil, err
+	}
+	tx.HandOver()
+	return ids, nil
+}
+
 // refuse says why nothing was stored.
 func (s *server) refuse(w http.ResponseWriter, err error) {
 	var tooLarge *http.MaxBytesError
+	var bad contentError
 	switch {
+	case errors.As(err, &bad):
+		fail(w, http.StatusBadRequest, bad.Error())
+	case errors.Is(err, errOtherRequest):
+		fail(w, http.StatusUnprocessableEntity, err.Error())
 	case errors.As(err, &tooLarge), errors.Is(err, spool.ErrTooLarge):
 		fail(w, http.StatusRequestEntityTooLarge, "the message is too large")
 	default: // a full disk, too much at once, a stop, a client that went away: all of it passes
@@ -107,7 +163,12 @@ func envelope(r *http.Request) (env spool.Envelope, err error) {
 	if len(env.Recipients) == 0 || len(env.Recipients) > maxRcpts {
 		return env, errors.New("between 1 and 100 parameters to are needed")
 	}
+	env.SMTPUTF8 = !isASCII(env.Sender) || slices.ContainsFunc(env.Recipients, func(r spool.Recipient) bool { return !isASCII(r.Address) })
 	return env, nil
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c >= 0x80 })
 }
 
 // path is an address as it stands in an envelope: with the quotes that its local part
