@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -297,6 +298,26 @@ func TestOnce(t *testing.T) {
 	}
 	if text := out.String(); strings.Count(text, "answer: 202") != 2 || strings.Count(text, "sent ") != 1 || !strings.Contains(text, "a repeat of") {
 		t.Error(text)
+	}
+}
+
+// TestDirectory: mail is kept where a restart of the machine leaves it alone, but for
+// what the demonstration sends.
+func TestDirectory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := run(t.Context(), []string{"-once", "-addr", "127.0.0.1:0"}, syncWriter{&sync.Mutex{}, io.Discard}); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir("."); err != nil || len(left) != 0 {
+		t.Errorf("-once leaves %v behind, %v", left, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := run(ctx, []string{"-addr", "127.0.0.1:0"}, syncWriter{&sync.Mutex{}, io.Discard}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat("http-data/spool"); err != nil {
+		t.Error(err)
 	}
 }
 

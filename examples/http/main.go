@@ -43,9 +43,18 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	fs.SetOutput(out)
 	once := fs.Bool("once", false, "send a message twice, and end")
 	addr := fs.String("addr", "127.0.0.1:8025", "address to listen on")
-	dir := fs.String("dir", filepath.Join(os.TempDir(), "http-spool"), "directory of the spool and of the keys")
+	dir := fs.String("dir", "", "directory of the spool and of the keys (default http-data, with -once a temporary one)")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	switch {
+	case *dir == "" && *once:
+		if *dir, err = os.MkdirTemp("", "http"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(*dir)
+	case *dir == "":
+		*dir = "http-data" // here: what is temporary may be gone after a restart
 	}
 	if err := os.MkdirAll(*dir, 0o700); err != nil {
 		return err

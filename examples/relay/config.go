@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -48,7 +47,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 	fs.StringVar(&c.listen, "listen", "127.0.0.1:2525", "where mail is taken")
 	fs.Func("relay-hosts", "networks that may send, such as `10.0.0.0/8,::1/128` (default this machine alone)", c.addRelayHosts)
 	fs.StringVar(&c.metrics, "metrics", "127.0.0.1:9125", "where metrics are served")
-	fs.StringVar(&c.dir, "dir", filepath.Join(os.TempDir(), "relay"), "directory of the spool and of the records")
+	fs.StringVar(&c.dir, "dir", "relay-data", "directory of the spool and of the records, one that a restart leaves alone")
 	fs.StringVar(&c.hostname, "hostname", host, "the name of this host")
 	fs.IntVar(&c.conns, "conns", 20, "connections to the smart host at most")
 	fs.BoolVar(&c.noTLS, "no-tls", false, "speak to the smart host in clear, and not with STARTTLS")

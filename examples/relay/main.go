@@ -5,8 +5,9 @@
 //	go run ./examples/relay -host mail.example:25 [-listen 127.0.0.1:2525] [flags]
 //	go run ./examples/relay -once
 //
+// Mail and records are in relay-data in the working directory, or where -dir says.
 // With -once it runs a smart host of its own, sends itself some mail, shows what
-// becomes of it, and ends.
+// becomes of it, and ends; what it keeps is temporary then.
 //
 // Clients on this machine may send, or those of -relay-hosts: an address that others
 // reach is refused without. It leaves out: MX look-up, since a smart host does that;

@@ -337,7 +337,7 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%q was accepted", args)
 		}
 	}
-	if c, err := parse([]string{"-host", "mail.example:25"}, &bytes.Buffer{}); err != nil || c.clientTLS().ServerName != "mail.example" {
+	if c, err := parse([]string{"-host", "mail.example:25"}, &bytes.Buffer{}); err != nil || c.clientTLS().ServerName != "mail.example" || c.dir != "relay-data" {
 		t.Errorf("%+v, %v", c, err)
 	}
 }
