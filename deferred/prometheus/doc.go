@@ -14,5 +14,6 @@
 //
 // No label has an ID or an address. Queues are without number, one for each domain, and
 // so only the largest have series of their own; the others are summed up, see
-// [Options.MaxQueues].
+// [Options.MaxQueues]. A class may be who authenticated, and so a class has the label that
+// the host gives it, or none: see [Options.Classes].
 package prometheus

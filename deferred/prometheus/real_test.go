@@ -33,7 +33,7 @@ func TestPrometheus(t *testing.T) {
 	}
 	sched := start(t, openSpool(t))
 	submit(t, sched, "a@example.com", "b@example.net", "bounce@example.com", "retry@example.com", "hold@example.com")
-	endpoint := httptest.NewServer(promhttp.HandlerFor(register(t, sched, &Options{Classes: true}), promhttp.HandlerOpts{}))
+	endpoint := httptest.NewServer(promhttp.HandlerFor(register(t, sched, &Options{Classes: tenants}), promhttp.HandlerOpts{}))
 	defer endpoint.Close()
 
 	check := exec.Command("promtool", "check", "metrics")
