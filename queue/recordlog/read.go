@@ -27,6 +27,7 @@ type Query struct {
 	After Cursor
 
 	// From and To bound the time of what is reported: not before From, and before To.
+	// Segments that end before From are not read.
 	// Defaults to no bounds.
 	From, To time.Time
 
@@ -34,7 +35,9 @@ type Query struct {
 	// Defaults to all.
 	Types []queue.RecordType
 
-	// ID is that of a message.
+	// ID is that of a message. An ID has the time at which it was made, and without From
+	// segments that end an hour before that are not read: set From for an ID of a host
+	// whose clock was further ahead.
 	// Defaults to all.
 	ID spool.ID
 
@@ -133,19 +136,31 @@ func (q *Query) matching(names []string) (some []string) {
 	if q == nil {
 		return names
 	}
+	from := q.from()
 	next := map[string]time.Time{} // when the next segment of a suffix was begun
 	for _, name := range slices.Backward(names) {
 		begun, suffix, _ := parseName(name)
 		_, done := q.After.past(name)
 		after, ok := next[suffix]
 		// Records are written after what they report.
-		if !done && !(ok && after.Before(q.From)) {
+		if !done && !(ok && after.Before(from)) {
 			some = append(some, name)
 		}
 		next[suffix] = begun
 	}
 	slices.Reverse(some)
 	return some
+}
+
+// clockSkew is how far the clocks of those who make IDs and records may be apart.
+const clockSkew = time.Hour
+
+// from is the time before which nothing can match.
+func (q *Query) from() time.Time {
+	if version := q.ID[6] >> 4; q.From.IsZero() && version == 7 { // others have no time
+		return q.ID.Time().Add(-clockSkew)
+	}
+	return q.From
 }
 
 // matches reports whether q selects a record.

@@ -2,7 +2,9 @@ package recordlog
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -53,6 +55,48 @@ func TestQuery(t *testing.T) {
 	for _, err := range Read(filepath.Join(dir, "missing"), nil) {
 		if err == nil {
 			t.Error("a missing directory was read")
+		}
+	}
+}
+
+// TestReadByID: what was finished before an ID was made is not even opened; what was
+// written since, and a while before, is.
+func TestReadByID(t *testing.T) {
+	begin := time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC)
+	dir := t.TempDir()
+	for hour := range 10 {
+		for _, suffix := range []string{"", "b"} {
+			name := filepath.Join(dir, segmentName(begin.Add(time.Duration(hour)*time.Hour), suffix))
+			if err := os.WriteFile(name, []byte("no zstd at all"), modeFinished); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	made := func(at time.Time) (id spool.ID) {
+		binary.BigEndian.PutUint64(id[:], uint64(at.UnixMilli())<<16|0x7000)
+		return id
+	}
+	for _, tt := range []struct {
+		name string
+		q    Query
+		want int // hours of which the segments are read
+	}{
+		{"from the beginning", Query{ID: made(begin.Add(-time.Hour))}, 10},
+		{"from the middle", Query{ID: made(begin.Add(5*time.Hour + 30*time.Minute))}, 6}, // 4 to 9
+		{"later", Query{ID: made(begin.Add(48 * time.Hour))}, 1},                         // what may be written yet
+		{"of a clock that was ahead", Query{ID: made(begin.Add(48 * time.Hour)), From: begin}, 10},
+		{"without a time", Query{ID: spool.ID{0: 0xff, 15: 1}}, 10},
+	} {
+		read := map[string]bool{}
+		for _, err := range Read(dir, &tt.q) {
+			damage, ok := errors.AsType[*CorruptError](err)
+			if !ok {
+				t.Fatal(err)
+			}
+			read[damage.Mark.Segment] = true
+		}
+		if len(read) != 2*tt.want {
+			t.Errorf("%s: %d segments were read, want %d: %v", tt.name, len(read), 2*tt.want, read)
 		}
 	}
 }
