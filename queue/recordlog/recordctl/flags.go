@@ -13,9 +13,11 @@ import (
 
 // flags are those of all commands.
 type flags struct {
-	dir   string
-	json  bool
-	query recordlog.Query
+	dir               string
+	json, new         bool
+	limit             int
+	sender, recipient string
+	query             recordlog.Query
 }
 
 func (f *flags) define(fs *flag.FlagSet) {
@@ -23,10 +25,26 @@ func (f *flags) define(fs *flag.FlagSet) {
 	fs.Func("type", "only these `TYPES` of records, such as Bounce,Expiration", f.setTypes)
 	fs.Func("id", "only the message with that `ID`", func(s string) error { return f.query.ID.UnmarshalText([]byte(s)) })
 	fs.StringVar(&f.query.Queue, "queue", "", "only those of the queue `NAME`")
-	fs.StringVar(&f.query.Sender, "sender", "", "only those of the sender `ADDRESS`")
-	fs.StringVar(&f.query.Recipient, "recipient", "", "only those of the recipient `ADDRESS`")
+	fs.StringVar(&f.sender, "sender", "", "only those whose sender contains `TEXT`, upper or lower case; <> is the null sender")
+	fs.StringVar(&f.recipient, "recipient", "", "only those of whose recipients one contains `TEXT`, upper or lower case")
 	fs.Func("since", "not those before a `TIME`, 2006-01-02T15:04:05Z, or a time ago, 90m or 2d", func(s string) error { return setTime(&f.query.From, s) })
 	fs.Func("until", "only those before a `TIME`, as with -since", func(s string) error { return setTime(&f.query.To, s) })
+	fs.IntVar(&f.limit, "limit", 0, "`N` of them at most, the first ones")
+	fs.BoolVar(&f.new, "new", false, "of follow: begin now, and not with what there is")
+	f.query.Filter = f.match
+}
+
+func (f *flags) match(r *queue.Record) bool {
+	return matchAddress(f.sender, r.Sender) &&
+		(f.recipient == "" || slices.ContainsFunc(r.Recipients, func(s string) bool { return matchAddress(f.recipient, s) }))
+}
+
+// matchAddress is that of spoolctl.
+func matchAddress(text, address string) bool {
+	if text == "<>" {
+		return address == ""
+	}
+	return strings.Contains(strings.ToLower(address), strings.ToLower(text))
 }
 
 var allTypes = []queue.RecordType{

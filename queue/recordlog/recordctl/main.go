@@ -11,18 +11,23 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const usage = `recordctl shows the records in a directory of package recordlog.
 
     recordctl cat    DIR [flags]       all records, the oldest segment first
-    recordctl follow DIR [flags]       and what is written from then on
-    recordctl show   DIR ID            the life of one message
+    recordctl follow DIR [flags]       the same from the beginning, and what is written
+                                       from then on; with -new that alone
+    recordctl show   DIR ID [flags]    the life of one message, in the order of time
     recordctl stats  DIR [flags]       how many there are, by type and queue
     recordctl help
 
 Flags:
 %s
+An ID has the time at which it was made: segments that were finished an hour before
+that are not read, unless -since says so.
+
 With -json each record is a line of JSON as it stands in the log, for jq; without, a
 line for people. Damage is named on standard error, and everything else is shown.
 `
@@ -99,6 +104,15 @@ func (a *app) with(command func() error, name string, rest []string) error {
 	}
 	if len(rest) != want {
 		return errUsage{fmt.Errorf("%s: want %s", name, map[int]string{1: "one directory", 2: "a directory and an ID"}[want])}
+	}
+	if a.flags.limit < 0 {
+		return errUsage{fmt.Errorf("-limit %d is negative", a.flags.limit)}
+	}
+	if a.flags.new {
+		if name != "follow" {
+			return errUsage{fmt.Errorf("%s: -new is for follow", name)}
+		}
+		a.flags.query.From = time.Now()
 	}
 	a.flags.dir = rest[0]
 	if want == 2 {

@@ -15,33 +15,79 @@ import (
 	"github.com/deferredqueue/deferredqueue/queue/recordlog"
 )
 
-func (a *app) cat() error { return a.print(recordlog.Read(a.flags.dir, &a.flags.query)) }
+// An items is what recordlog yields.
+type items = iter.Seq2[*recordlog.Item, error]
+
+func (a *app) read() items { return recordlog.Read(a.flags.dir, &a.flags.query) }
+
+func (a *app) cat() error { return a.print(a.read()) }
 
 func (a *app) follow() error {
 	return a.print(recordlog.Follow(a.ctx, a.flags.dir, &a.flags.query))
 }
 
+// show prints the life of a message. Its records may stand in the segments of several
+// suffixes, each of which has them in the order in which they were written.
 func (a *app) show() error {
-	n := 0
-	count := func(yield func(*recordlog.Item, error) bool) {
-		for it, err := range recordlog.Read(a.flags.dir, &a.flags.query) {
-			if it != nil {
-				n++
+	limit := a.flags.limit
+	a.flags.limit = 0
+	parts := map[string][]*recordlog.Item{}
+	err := a.each(a.read(), func(it *recordlog.Item) error {
+		_, suffix, _ := strings.Cut(it.Mark.Segment, "-")
+		parts[suffix] = append(parts[suffix], it)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(parts) == 0 {
+		return fmt.Errorf("there is no record of %s", a.flags.query.ID)
+	}
+	a.flags.limit = limit
+	return a.print(merge(parts))
+}
+
+// merge yields what comes first of what is left of all parts, and keeps their own order.
+func merge(parts map[string][]*recordlog.Item) items {
+	return func(yield func(*recordlog.Item, error) bool) {
+		for len(parts) > 0 {
+			first := ""
+			for suffix := range parts {
+				if parts[first] == nil || before(parts[suffix][0], parts[first][0]) {
+					first = suffix
+				}
 			}
-			if !yield(it, err) {
+			if !yield(parts[first][0], nil) {
 				return
+			}
+			if parts[first] = parts[first][1:]; len(parts[first]) == 0 {
+				delete(parts, first)
 			}
 		}
 	}
-	if err := a.print(count); err != nil || n > 0 {
-		return err
-	}
-	return fmt.Errorf("there is no record of %s", a.flags.query.ID)
 }
 
-// each calls f with every record, and reports damage.
-func (a *app) each(items iter.Seq2[*recordlog.Item, error], f func(*recordlog.Item) error) error {
-	for it, err := range items {
+// before is the order of time, and for one time that of a life.
+func before(x, y *recordlog.Item) bool {
+	return cmp.Or(x.Record.Time.Compare(y.Record.Time), cmp.Compare(stage(x.Record.Type), stage(y.Record.Type)), cmp.Compare(x.Mark.Segment, y.Mark.Segment)) < 0
+}
+
+func stage(t queue.RecordType) int {
+	switch t {
+	case queue.Reception:
+		return 0
+	case queue.Delayed:
+		return 2
+	case queue.Bounce, queue.Expiration, queue.AdminBounce:
+		return 3
+	}
+	return 1
+}
+
+// each calls f with every record up to -limit, and reports damage.
+func (a *app) each(all items, f func(*recordlog.Item) error) error {
+	n := 0
+	for it, err := range all {
 		if damage, ok := errors.AsType[*recordlog.CorruptError](err); ok {
 			a.damaged = true
 			fmt.Fprintf(a.err, "recordctl: %v\n", damage)
@@ -53,15 +99,15 @@ func (a *app) each(items iter.Seq2[*recordlog.Item, error], f func(*recordlog.It
 		if err != nil {
 			return err
 		}
-		if a.ctx.Err() != nil {
+		if n++; a.ctx.Err() != nil || n == a.flags.limit {
 			return nil
 		}
 	}
 	return nil
 }
 
-func (a *app) print(items iter.Seq2[*recordlog.Item, error]) error {
-	return a.each(items, func(it *recordlog.Item) error {
+func (a *app) print(all items) error {
+	return a.each(all, func(it *recordlog.Item) error {
 		if a.flags.json {
 			_, err := fmt.Fprintf(a.out, "%s\n", it.JSON)
 			return err
@@ -97,7 +143,7 @@ type count struct {
 
 func (a *app) stats() error {
 	counts := map[[2]string]*count{}
-	err := a.each(recordlog.Read(a.flags.dir, &a.flags.query), func(it *recordlog.Item) error {
+	err := a.each(a.read(), func(it *recordlog.Item) error {
 		key := [2]string{string(it.Record.Type), it.Record.Queue}
 		if counts[key] == nil {
 			counts[key] = &count{Type: it.Record.Type, Queue: it.Record.Queue}
