@@ -17,6 +17,11 @@ type returned struct {
 	subject   string
 }
 
+// full reports whether the sender asked for the content, if there is one.
+func (r *Report) full() bool {
+	return r.Content != nil && r.action() == Failed && strings.EqualFold(r.Envelope.Ret, "FULL")
+}
+
 // content reads what is returned. What cannot be read is left out: the rest of the
 // notice matters more.
 func (r *Report) content() *returned {
@@ -29,13 +34,14 @@ func (r *Report) content() *returned {
 	}
 	header, whole := splitHeader(data)
 	ret := &returned{messageID: fieldValue(header, "Message-ID"), subject: fieldValue(header, "Subject")}
-	full := err == nil && whole && int64(len(data)) <= r.MaxContent &&
-		r.action() == Failed && strings.EqualFold(r.Envelope.Ret, "FULL")
+	full := err == nil && whole && int64(len(data)) <= r.MaxContent && r.full()
 	switch {
 	case full && sevenBit(data):
 		ret.mediaType, ret.encoding, ret.data = "message/rfc822", "7bit", data
 	case full && r.utf8() && eightBit(data) && utf8.Valid(header):
 		ret.mediaType, ret.encoding, ret.data = "message/global", "8bit", data
+	case full && eightBit(data) && isASCII(string(header)): // RFC 2046, section 5.2.1
+		ret.mediaType, ret.encoding, ret.data = "message/rfc822", "8bit", data
 	default:
 		ret.header(header, r.utf8())
 	}

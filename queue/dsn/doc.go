@@ -13,10 +13,16 @@
 // never answered. RET decides whether a failure returns the content or the header
 // alone; all other notices have the header.
 //
+// RET=FULL is honoured for content that may stand in a notice as it is, 8-bit content
+// included, up to [Report.MaxContent]. The header alone is returned of content that
+// has a line of more than 998 octets, a bare CR or LF or a NUL, since encoding it would
+// make another message of it, and of content whose header is not ASCII, unless the
+// sender's address needs SMTPUTF8.
+//
 // # Form
 //
 // Whatever an envelope, a reply of another host or the header of the message
 // contains, a notice is well-formed: lines of at most 998 octets that end with
-// CRLF, ASCII unless the sender's own address needs SMTPUTF8, and no field that
-// another one has smuggled in.
+// CRLF, ASCII unless the sender's own address needs SMTPUTF8 or 8-bit content is
+// returned, and no field that another one has smuggled in.
 package dsn

@@ -72,6 +72,8 @@ type Report struct {
 	// Text is what people read, ahead of what programs do.
 	// Defaults to an English text that names the recipients and the replies.
 	Text string
+
+	returned8bit *bool // whether Write has returned 8-bit content; nil: not known
 }
 
 const defaultMaxContent = 50 << 10
@@ -114,12 +116,18 @@ func (r *Report) action() Action {
 func (r *Report) utf8() bool { return !isASCII(r.Envelope.Sender) }
 
 // NoticeEnvelope is the envelope of the notice: from nobody, to the sender of the
-// message, and never reported itself (RFC 3461, section 6.1).
+// message, and never reported itself (RFC 3461, section 6.1). Its Body is 8BITMIME
+// for a notice that is not ASCII, which Write finds out: before that, for one that
+// may not be.
 func (r *Report) NoticeEnvelope() spool.Envelope {
+	returned8bit := r.full()
+	if r.returned8bit != nil {
+		returned8bit = returned8bit && *r.returned8bit
+	}
 	return spool.Envelope{
 		Recipients: []spool.Recipient{{Address: r.Envelope.Sender, Notify: []string{"NEVER"}}},
 		SMTPUTF8:   r.utf8(),
-		Body:       map[bool]string{true: "8BITMIME"}[r.utf8()],
+		Body:       map[bool]string{true: "8BITMIME"}[r.utf8() || returned8bit],
 		RequireTLS: r.Envelope.RequireTLS, // RFC 8689, section 5
 	}
 }

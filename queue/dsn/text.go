@@ -31,7 +31,7 @@ func (n *notice) humanText() string {
 	fmt.Fprintf(&b, "This is the mail system at host %s.\n\n%s\n", clean(n.ReportingMTA, true), openings[n.action()])
 	for i := range n.Recipients {
 		rcpt := &n.Recipients[i]
-		fmt.Fprintf(&b, "\n  <%s>\n", clean(rcpt.Address, true))
+		fmt.Fprintf(&b, "\n  <%s>\n", cleanAddress(rcpt.Address, true))
 		if text := clean(rcpt.Diagnostic, true); text != "" {
 			fmt.Fprintf(&b, "    %s\n", text)
 		}

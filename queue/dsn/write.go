@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,9 @@ func (r *Report) Write(w io.Writer) error {
 		return errors.New("dsn: the report has no recipient")
 	}
 	n := newNotice(r.withDefaults())
+	if r.Content != nil {
+		r.returned8bit = new(n.returns8bit())
+	}
 	_, err := w.Write(n.bytes())
 	return err
 }
@@ -48,6 +52,8 @@ func newNotice(r *Report) *notice {
 	}
 	return n
 }
+
+func (n *notice) returns8bit() bool { return n.returned != nil && n.returned.encoding == "8bit" }
 
 // collides reports whether what stands between boundaries contains one.
 func (n *notice) collides() bool {
@@ -102,7 +108,7 @@ func (n *notice) header() {
 	}
 	n.field("Auto-Submitted", "auto-replied")
 	n.field("MIME-Version", "1.0")
-	if n.intl {
+	if n.intl || n.returns8bit() { // a multipart has the encoding of its parts (RFC 2045, section 6.4)
 		n.field("Content-Transfer-Encoding", "8bit")
 	}
 	fmt.Fprintf(&n.buf, "Content-Type: multipart/report; report-type=delivery-status;\r\n boundary=\"%s\"\r\n\r\n", n.boundary)
@@ -120,9 +126,10 @@ func (n *notice) about() string {
 	return ": " + s
 }
 
-// messageIDHost is what stands behind the @ of a Message-ID.
+// messageIDHost is what stands behind the @ of a Message-ID: a dot-atom.
 func messageIDHost(host string) string {
-	if host == "" || strings.ContainsAny(host, " <>@()[]\\,;:\"") {
+	host = strings.TrimSuffix(host, ".") // of the root
+	if strings.ContainsAny(host, " <>@()[]\\,;:\"") || slices.Contains(strings.Split(host, "."), "") {
 		return "localhost"
 	}
 	return host
@@ -163,7 +170,7 @@ func (n *notice) humanPart() {
 
 // messageFields are those of RFC 3464, section 2.2.
 func (n *notice) messageFields() {
-	n.field("Original-Envelope-Id", clean(n.Envelope.EnvID, false))
+	n.field("Original-Envelope-Id", cleanAddress(n.Envelope.EnvID, false))
 	n.field("Reporting-MTA", "dns; "+clean(n.ReportingMTA, n.intl))
 	if !n.Arrived.IsZero() {
 		n.field("Arrival-Date", n.Arrived.Format(time.RFC1123Z))
