@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -44,6 +47,34 @@ func failures(w io.Writer, dir string, since time.Time) error {
 		}
 		r := item.Record
 		fmt.Fprintf(w, "%s to %s: %d %s\n", r.Sender, strings.Join(r.Recipients, ", "), r.Response.Code, r.Response.Content)
+	}
+	return nil
+}
+
+// byType keeps failed attempts in files of their own, and does not keep rejections.
+func byType() *recordlog.Options {
+	return &recordlog.Options{PerType: map[queue.RecordType]recordlog.TypeOptions{
+		queue.TransientFailure: {Suffix: "transient", Meta: []string{"tenant"}}, // 20300102T030405.000000001Z-transient.jsonl.zst
+		queue.Rejection:        {Off: true},
+	}}
+}
+
+// bounces deals with each bounce, from where the cursor stands on, until ctx is done.
+func bounces(ctx context.Context, dir string, cursor recordlog.Cursor, deal func(queue.Record) error) error {
+	q := &recordlog.Query{After: cursor, Types: []queue.RecordType{queue.Bounce}}
+	for item, err := range recordlog.Follow(ctx, dir, q) {
+		var damage *recordlog.CorruptError
+		if errors.As(err, &damage) {
+			slog.Error("bounces: records are lost", "error", damage)
+			continue // with the next segment
+		}
+		if err != nil {
+			return err
+		}
+		if err := deal(item.Record); err != nil {
+			return err // it comes again
+		}
+		cursor.Advance(item.Mark) // and is stored, as JSON, with what was done
 	}
 	return nil
 }
@@ -112,5 +143,68 @@ func TestFailures(t *testing.T) {
 	var text strings.Builder
 	if err := failures(&text, dir, time.Now().Add(-time.Hour)); err != nil || text.String() != "a@example.com to b@example.net: 550 no\n" {
 		t.Errorf("%q, %v", text.String(), err)
+	}
+}
+
+// TestBounces: types have their files, a cursor goes on where it stood, and what is
+// finished may be deleted meanwhile, as the page says.
+func TestBounces(t *testing.T) {
+	dir := t.TempDir()
+	log, err := recordlog.Open(dir, byType())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	put := func(sender string, types ...queue.RecordType) {
+		t.Helper()
+		for _, typ := range types {
+			if err := log.Record(t.Context(), queue.Record{Type: typ, Sender: sender, Time: time.Now()}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := log.Rotate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cursor := recordlog.Cursor{}
+	enough := errors.New("enough")
+	next := func() (sender string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		err := bounces(ctx, dir, cursor, func(r queue.Record) error {
+			if sender != "" {
+				return enough
+			}
+			sender = r.Sender
+			return nil
+		})
+		if !errors.Is(err, enough) {
+			t.Fatalf("after %q: %v", sender, err)
+		}
+		return sender
+	}
+	put("1@example.com", queue.Bounce, queue.TransientFailure, queue.Rejection)
+	put("2@example.com", queue.Bounce)
+	put("3@example.com", queue.Bounce)
+	if got := next(); got != "1@example.com" {
+		t.Errorf("first %s", got)
+	}
+	plain, _ := filepath.Glob(filepath.Join(dir, "*Z.jsonl.zst"))
+	transient, _ := filepath.Glob(filepath.Join(dir, "*Z-transient.jsonl.zst"))
+	if len(plain) != 3 || len(transient) != 1 {
+		t.Fatalf("%d and %d segments, want 3 and 1", len(plain), len(transient))
+	}
+	for _, name := range plain[:2] { // that of the cursor, and one that was not read
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm()&0o222 != 0 {
+			t.Errorf("%s is not finished: %v, %v", name, info.Mode(), err)
+		}
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("4@example.com", queue.Bounce)
+	if got := next(); got != "3@example.com" {
+		t.Errorf("then %s", got)
 	}
 }

@@ -10,9 +10,14 @@
 // # Files
 //
 // A segment is named by the time, in UTC, at which it was begun, so that names sort
-// by age: 20300102T030405.000000001Z.jsonl.zst. It can be read by zstd -dc while it is
-// written. A segment that is finished is read-only. Types of records may have segments
-// of their own ([Options.PerType]), with a suffix in the name.
+// by age: 20300102T030405.000000001Z.jsonl.zst. It can be read by zstd -dc, which while it
+// is written ends with "premature end" and status 1 after all that is there. Types of
+// records may have segments of their own ([Options.PerType]), with a suffix in the name.
+//
+// A segment that is finished is read-only, and may be moved or deleted at any time: nobody
+// needs it any more. Readers pass over what is gone. Names never go back, so that a
+// [Cursor] in a segment that is gone goes on behind it; the file LOCK has the last ones,
+// and must stay.
 //
 // # Durability
 //
