@@ -151,3 +151,56 @@ func TestExamples(t *testing.T) {
 		t.Errorf("examples.md names %s, which has no examples", file)
 	}
 }
+
+var exampleRow = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (.+) \\|$")
+
+// README.md lists what there are examples of, by package or by type, and nothing else.
+func TestREADMEExamples(t *testing.T) {
+	text, err := os.ReadFile(root + "/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Examples\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	listed := make(map[string]bool) // whether it was found
+	for _, row := range exampleRow.FindAllStringSubmatch(section, -1) {
+		for name := range strings.SplitSeq(row[2], ", ") {
+			listed[row[1]+"."+name] = false
+		}
+	}
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		dir, _ := filepath.Rel(root, filepath.Dir(path))
+		for _, m := range example.FindAllStringSubmatch(string(source), -1) {
+			of := filepath.ToSlash(dir) + "." + exampleOf(m[1])
+			if _, ok := listed[of]; !ok {
+				t.Errorf("README.md does not list the example of %s", of)
+			}
+			listed[of] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for of, found := range listed {
+		if !found {
+			t.Errorf("README.md lists an example of %s, which there is not", of)
+		}
+	}
+}
+
+// exampleOf is what an example is of: "package", F, T or T.M.
+func exampleOf(function string) string {
+	parts := strings.Split(strings.TrimPrefix(function, "Example"), "_")
+	if last := parts[len(parts)-1]; last != "" && strings.ToLower(last[:1]) == last[:1] { // one of several
+		parts = parts[:len(parts)-1]
+	}
+	if name := strings.Join(parts, "."); name != "" {
+		return name
+	}
+	return "package"
+}
