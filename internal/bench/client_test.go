@@ -183,6 +183,11 @@ func TestLoadRate(t *testing.T) {
 	if r.Messages > 10 || r.Messages < 1 || len(r.Timeline) != r.Messages {
 		t.Errorf("%d messages, %d moments; want 10 or, on a busy machine, less", r.Messages, len(r.Timeline))
 	}
+	for _, p := range []phase{{}, {Rate: 50}} { // as on a machine that has no time for it
+		if r, err := l.run(p); err != nil || r.Messages != 1 {
+			t.Errorf("%+v: %+v, %v; want one message", p, r, err)
+		}
+	}
 }
 
 // TestAwait answers a client with replies that come in every possible pair of parts.

@@ -215,7 +215,7 @@ func (h *queuedHost) accept(ctx context.Context, d time.Duration) (*commits.Resu
 	begin := time.Now()
 	result, err := commits.Parallel(h.meter, h.config.Workers, func(i int, latency *measure.Histogram) error {
 		from := commits.NewSender(i)
-		for time.Since(begin) < d {
+		for n := 0; n == 0 || time.Since(begin) < d; n++ {
 			at := time.Now()
 			if err := h.take(ctx, from); err != nil {
 				return err

@@ -24,7 +24,8 @@ type loadConfig struct {
 }
 
 // A phase is a stretch of load. Every session sends until either bound is reached
-// and finishes the message that it is at.
+// and finishes the message that it is at. There is one message at least, however
+// short the phase is and however busy the machine.
 type phase struct {
 	Duration time.Duration
 	Messages int     // in all sessions together; 0 means no bound
@@ -151,7 +152,7 @@ func (l *loader) session(c *client, p phase, begin time.Time, tickets *atomic.In
 			time.Sleep(time.Until(begin.Add(time.Duration(float64(ticket) / p.Rate * float64(time.Second)))))
 		}
 		at := time.Since(begin)
-		if at >= p.Duration {
+		if at >= p.Duration && ticket > 0 {
 			return nil
 		}
 		latency, err := c.send(l.script)

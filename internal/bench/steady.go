@@ -161,10 +161,10 @@ func (m *steadyRun) sampled(srv, client *child) error {
 	for {
 		select {
 		case err := <-loaded:
-			if err := errors.Join(failed, err); err != nil {
+			if err := errors.Join(failed, err, srv.call("state", &m.after)); err != nil || len(m.samples) > 0 {
 				return err
 			}
-			return srv.call("state", &m.after)
+			return m.sample(time.Since(begin), time.Since(begin), &m.before, &m.after) // the machine had no time for it meanwhile
 		case <-tick.C:
 		}
 		if failed != nil {
