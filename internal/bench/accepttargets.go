@@ -5,7 +5,11 @@ import "fmt"
 // acceptSessions are the sessions in which the targets of accept are measured.
 const acceptSessions = 50
 
-const subjectBoltspool = "boltspool"
+const (
+	subjectBoltspool     = "boltspool"
+	subjectDeferredSpool = "deferredspool"
+	subjectMemory        = "memory"
+)
 
 // What is wanted of boltspool, as a share of another subject's messages a second.
 var acceptTargets = []struct {

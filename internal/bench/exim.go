@@ -62,7 +62,7 @@ func startExim(ctx context.Context, dir, unpacked string) (server, error) {
 		return nil, err
 	}
 	if os.Geteuid() != 0 {
-		return nil, errors.New("bench: starting Exim needs root")
+		return nil, &absentError{"starting Exim needs root"}
 	}
 	port, err := freePort()
 	if err != nil {
@@ -87,7 +87,25 @@ func startExim(ctx context.Context, dir, unpacked string) (server, error) {
 	}
 	cmd := exec.Command(program, "-C", config, "-bdf")
 	cmd.Env = env
-	return startForeign(ctx, dir, port, clear, cmd)
+	about := exec.CommandContext(ctx, program, "-bV")
+	about.Env = env
+	said, err := about.Output()
+	if err != nil {
+		return nil, fmt.Errorf("bench: asking %s for its version: %w", program, err)
+	}
+	s, err := startForeign(ctx, dir, port, clear, cmd)
+	if err != nil {
+		return nil, err
+	}
+	s.version = eximVersion(string(said))
+	return s, nil
+}
+
+// eximVersion reads what exim -bV says: "Exim version 4.96 #2 built ...".
+func eximVersion(said string) string {
+	_, rest, _ := strings.Cut(said, "Exim version ")
+	version, _, _ := strings.Cut(rest, " ")
+	return version
 }
 
 // removeFiles deletes the files that pattern matches, and no directories.

@@ -8,6 +8,15 @@ import (
 	"testing"
 )
 
+func TestEximVersion(t *testing.T) {
+	if got := eximVersion("Exim version 4.96 #2 built 13-Jul-2025 10:35:57\nCopyright (c) University of Cambridge\n"); got != "4.96" {
+		t.Errorf("version %q, want 4.96", got)
+	}
+	if got := eximVersion("something else"); got != "" {
+		t.Errorf("something else has version %q", got)
+	}
+}
+
 // TestUnpackedExim: what lies in a directory is run with the libraries beside it, and
 // what is not there is an error that names the flag.
 func TestUnpackedExim(t *testing.T) {

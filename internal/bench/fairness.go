@@ -87,7 +87,7 @@ func runFairness(ctx context.Context, args []string, std streams) (err error) {
 	if err != nil {
 		return err
 	}
-	r, err := newRunner(f.dir, std.err)
+	r, err := newRunner(f.dir, f.check, std.err)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,9 @@ func TestFigure(t *testing.T) {
 	if f != (figure{100, 90, 120, 3}) || f.spread() != 0.15 || withSpread(f) != "100 ±15%" {
 		t.Errorf("%+v, spread %v, %q", f, f.spread(), withSpread(f))
 	}
+	if got := withSpread(figureOf([]float64{90})); got != "90.0" {
+		t.Errorf("one round: %q", got)
+	}
 	if f := figureOf(nil); f != (figure{}) || f.spread() != 0 {
 		t.Errorf("nothing is %+v", f)
 	}

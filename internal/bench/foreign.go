@@ -34,7 +34,7 @@ func lookProgram(names ...string) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("bench: %s is not installed", names[0])
+	return "", &absentError{names[0] + " is not installed"}
 }
 
 // freePort returns a port of loopback that nobody listens on.
@@ -53,6 +53,7 @@ type foreignServer struct {
 	out     *tail
 	address string
 	dir     string
+	version string
 	clear   func(ctx context.Context) error
 	ended   chan error
 }
@@ -137,5 +138,5 @@ func chownTo(path string, names ...string) error {
 		}
 		return os.Chown(path, uid, gid)
 	}
-	return fmt.Errorf("bench: there is no user %s: useradd --system --no-create-home %[1]s makes it", names[0])
+	return &absentError{fmt.Sprintf("there is no user %s: useradd --system --no-create-home %[1]s makes it", names[0])}
 }

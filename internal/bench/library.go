@@ -132,6 +132,14 @@ func (h *libraryHost) serve(ln net.Listener) error {
 	return nil
 }
 
+// count adds what the spool has done, if it is a boltspool.
+func (h *libraryHost) count(u *usage) {
+	if sp, ok := h.spool.(*boltspool.Spool); ok {
+		st := sp.Stats()
+		u.Spool, u.Checkpoints, u.Syncs = true, uint64(st.Checkpoints), uint64(st.Groups)
+	}
+}
+
 // close ends the host at once: what it stored is of no interest any more.
 func (h *libraryHost) close() error {
 	err := h.listener.Close()

@@ -28,8 +28,15 @@ type loadConfig struct {
 // short the phase is and however busy the machine.
 type phase struct {
 	Duration time.Duration
-	Messages int     // in all sessions together; 0 means no bound
-	Rate     float64 // messages a second in all; 0 means as fast as they are answered
+	Least    int           // go on beyond Duration until so many messages were sent,
+	Longest  time.Duration // but for no longer than this
+	Messages int           // in all sessions together; 0 means no bound
+	Rate     float64       // messages a second in all; 0 means as fast as they are answered
+}
+
+// over reports whether it ends then, with so many messages sent or under way.
+func (p phase) over(at time.Duration, sent int64) bool {
+	return at >= p.Duration && (sent >= int64(p.Least) || at >= p.Longest)
 }
 
 // A loadResult is what a phase found.
@@ -152,7 +159,7 @@ func (l *loader) session(c *client, p phase, begin time.Time, tickets *atomic.In
 			time.Sleep(time.Until(begin.Add(time.Duration(float64(ticket) / p.Rate * float64(time.Second)))))
 		}
 		at := time.Since(begin)
-		if at >= p.Duration && ticket > 0 {
+		if ticket > 0 && p.over(at, ticket) {
 			return nil
 		}
 		latency, err := c.send(l.script)

@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/deferredqueue/deferredqueue/internal/bench/measure"
 )
 
 // TestMain lets the processes that a test starts be what this program would be.
@@ -19,9 +22,13 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && slices.ContainsFunc(children(), func(c command) bool { return c.name == os.Args[1] }) {
 		main()
 	}
+	fileSystem = onDisk
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // or each process sleeps for a second under the race detector
 	os.Exit(m.Run())
 }
+
+// onDisk says of all directories that they are on a disk: that of temporary files may not be.
+func onDisk(string) (string, error) { return "ext4", nil }
 
 // runHere runs the program in this process and returns what it wrote.
 func runHere(t *testing.T, args ...string) (code int, stdout, stderr string) {
@@ -85,18 +92,29 @@ func readReport(t *testing.T, path string) *report {
 func TestAccept(t *testing.T) {
 	dir, files := t.TempDir(), t.TempDir()
 	asJSON, svg := filepath.Join(files, "accept.json"), filepath.Join(files, "accept.svg")
-	code, out, errs := runHere(t, "accept", "-quick", "-subjects", "stock,stock-file,memory,boltspool", "-sizes", "1KB",
+	code, out, errs := runHere(t, "accept", "-quick", "-subjects", "stock,stock-file,memory,boltspool,deferredspool", "-sizes", "1KB",
 		"-sessions", "2", "-recipients", "3", "-duration", "10s", "-messages", "8", "-dir", dir, "-json", asJSON, "-svg", svg)
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, errs)
 	}
 	rep := readReport(t, asJSON)
-	if len(rep.Results) != 4 || len(rep.Absent) != 0 {
-		t.Fatalf("%d results, absent %v; want 4 and none\n%s", len(rep.Results), rep.Absent, out)
+	if len(rep.Results) != 5 || len(rep.Absent) != 0 || rep.Disk != "ext4" || rep.Machine.Memory != measure.Installed() {
+		t.Fatalf("%d results, absent %v, on %q, %d bytes; want 5 and none\n%s", len(rep.Results), rep.Absent, rep.Disk, rep.Machine.Memory, out)
+	}
+	for _, want := range []string{"\n-dir is on ext4\n1 round: ", deferredSpoolNote, "a round of boltspool had no checkpoint"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "±") {
+		t.Errorf("one round has a spread:\n%s", out)
 	}
 	for _, r := range rep.Results {
 		if r.Messages != 8 || r.CPU.Median <= 0 || r.Rate.Median <= 0 || r.P50 <= 0 || r.MaxLatency < r.P50 {
 			t.Errorf("%s: %d messages, CPU %+v, rate %+v, p50 %v, max %v", r.Subject, r.Messages, r.CPU, r.Rate, r.P50, r.MaxLatency)
+		}
+		if bolt := strings.HasSuffix(r.Subject, "spool"); (r.Syncs != nil) != bolt || (r.Checkpoints != nil) != bolt || r.Subject == subjectBoltspool && r.Syncs.Min < 1 {
+			t.Errorf("%s: syncs %v, checkpoints %v", r.Subject, r.Syncs, r.Checkpoints)
 		}
 		if (r.CPUToStock == nil) != (r.Subject == subjectStock) {
 			t.Errorf("%s: compared with stock: %v", r.Subject, r.CPUToStock)
@@ -105,7 +123,7 @@ func TestAccept(t *testing.T) {
 			t.Errorf("%s stands not in the table or not in the progress:\n%s\n%s", r.Subject, out, errs)
 		}
 	}
-	checkSVG(t, svg, 2*4)
+	checkSVG(t, svg, 2*5)
 	checkEmpty(t, dir)
 }
 
@@ -166,16 +184,21 @@ func TestLeftOut(t *testing.T) {
 	}
 }
 
-// TestAbsent checks that a server that cannot be started is reported and does
-// not end the run.
+// TestAbsent checks that a program that is not installed is reported and does not
+// end the run.
 func TestAbsent(t *testing.T) {
+	foreignServers["nobody"] = func(context.Context, string, string) (server, error) {
+		return nil, fmt.Errorf("looking: %w", &absentError{"nobody is not installed"})
+	}
+	defer delete(foreignServers, "nobody")
 	var progress bytes.Buffer
-	r, err := newRunner(t.TempDir(), &progress)
+	r, err := newRunner(t.TempDir(), false, &progress)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.close()
-	r.rounds, r.measured = 2, phase{Duration: trialTimeout, Messages: 2}
+	f := &acceptFlags{duration: trialTimeout, messages: 2}
+	r.rounds, r.measured, r.warmup = 2, f.measured, f.warmup
 	c := cell{modePlain, 1024, 1, 1}
 	samples, err := r.run(t.Context(), [][]trial{{{"nobody", c}, {subjectStock, c}}})
 	if err != nil {
@@ -186,6 +209,55 @@ func TestAbsent(t *testing.T) {
 	}
 	if r.absent["nobody"] == nil || strings.Count(progress.String(), "nobody is absent") != 1 {
 		t.Errorf("absent: %v\n%s", r.absent, &progress)
+	}
+}
+
+// TestFailing checks that what fails is not taken for absent: neither our own
+// servers nor those of others, once they are there.
+func TestFailing(t *testing.T) {
+	fail := errors.New("it is broken")
+	ownServers["broken"] = func(*environment) (host, error) { return nil, fail } // in this process alone: the child does not know it
+	foreignServers["ill"] = func(context.Context, string, string) (server, error) { return nil, fail }
+	defer delete(ownServers, "broken")
+	defer delete(foreignServers, "ill")
+	for name, say := range map[string]string{"broken": `no server "broken"`, "ill": fail.Error()} {
+		dir := t.TempDir()
+		r, err := newRunner(dir, false, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &acceptFlags{duration: trialTimeout, messages: 2}
+		r.rounds, r.measured, r.warmup = 1, f.measured, f.warmup
+		_, err = r.run(t.Context(), [][]trial{{{name, cell{modePlain, 1024, 1, 1}}}})
+		if err == nil || !strings.Contains(err.Error(), say) || len(r.absent) != 0 {
+			t.Errorf("%s: %v, absent %v", name, err, r.absent)
+		}
+		if err := r.close(); err != nil {
+			t.Error(err)
+		}
+		checkEmpty(t, dir)
+	}
+}
+
+// TestNoDisk checks that nobody judges figures of a disk where there is none.
+func TestNoDisk(t *testing.T) {
+	fileSystem = func(string) (string, error) { return "tmpfs", nil }
+	defer func() { fileSystem = onDisk }()
+	for _, args := range []string{"accept -subjects stock,boltspool", "accept -subjects postfix", "clamp", "spool", "steady", "backlog", "isolation", "fairness"} {
+		code, _, errs := runHere(t, append(strings.Fields(args), "-check", "-quick", "-dir", t.TempDir())...)
+		if code != 1 || !strings.Contains(errs, " is a tmpfs, ") || !strings.Contains(errs, "-dir") {
+			t.Errorf("%s: exit code %d: %s", args, code, errs)
+		}
+	}
+	short := []string{"-quick", "-sizes", "1KB", "-sessions", "1", "-messages", "1", "-dir", t.TempDir()}
+	code, out, errs := runHere(t, append([]string{"accept", "-subjects", "boltspool"}, short...)...) // what is not checked
+	if code != 0 || !strings.Contains(out, "tmpfs, which has no disk") {
+		t.Errorf("without -check: exit code %d: %s%s", code, out, errs)
+	}
+	for _, args := range []string{"accept -subjects stock,memory", "accept -reception -modes bdat"} { // what does not write
+		if _, out, errs := runHere(t, append(append(strings.Fields(args), "-check"), short...)...); strings.Contains(errs, "is a tmpfs") || !strings.Contains(out, "\nbench ") && !strings.HasPrefix(out, "bench ") {
+			t.Errorf("%s: %s%s", args, out, errs)
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ func startPostfix(ctx context.Context, dir, _ string) (server, error) {
 		return nil, err
 	}
 	if os.Geteuid() != 0 {
-		return nil, errors.New("bench: starting Postfix needs root")
+		return nil, &absentError{"starting Postfix needs root"}
 	}
 	port, err := freePort()
 	if err != nil {
@@ -81,12 +81,21 @@ func startPostfix(ctx context.Context, dir, _ string) (server, error) {
 	if err := output(ctx, program, "-c", etc, "check"); err != nil { // makes the directories
 		return nil, err
 	}
-	where, err := exec.CommandContext(ctx, "postconf", "-c", etc, "-h", "daemon_directory").Output()
+	postconf, err := lookProgram("postconf")
+	if err != nil {
+		return nil, err
+	}
+	said, err := exec.CommandContext(ctx, postconf, "-c", etc, "-h", "daemon_directory", "mail_version").Output()
 	if err != nil {
 		return nil, fmt.Errorf("bench: asking postconf: %w", err)
 	}
-	master := filepath.Join(strings.TrimSpace(string(where)), "master")
-	return startForeign(ctx, dir, port, clear, exec.Command(master, "-c", etc, "-s"))
+	where, version, _ := strings.Cut(strings.TrimSpace(string(said)), "\n")
+	s, err := startForeign(ctx, dir, port, clear, exec.Command(filepath.Join(where, "master"), "-c", etc, "-s"))
+	if err != nil {
+		return nil, err
+	}
+	s.version = version
+	return s, nil
 }
 
 // output runs a program that should say nothing.

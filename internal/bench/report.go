@@ -2,13 +2,17 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/deferredqueue/deferredqueue/internal/bench/measure"
 )
 
 // A report is what is written as JSON.
@@ -16,6 +20,8 @@ type report struct {
 	Command   string            `json:"command"`
 	Time      time.Time         `json:"time"`
 	Machine   machine           `json:"machine"`
+	Disk      string            `json:"file_system,omitempty"` // of -dir
+	Versions  map[string]string `json:"versions,omitempty"`    // of other people's servers
 	Rounds    int               `json:"rounds"`
 	Absent    map[string]string `json:"absent,omitempty"`
 	Results   []*result         `json:"results,omitempty"`
@@ -38,10 +44,11 @@ type machine struct {
 	CPUs   int    `json:"cpus"`
 	CPU    string `json:"cpu"`
 	Kernel string `json:"kernel"`
+	Memory uint64 `json:"memory_bytes,omitempty"` // 0: not known
 }
 
 func thisMachine() machine {
-	m := machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version(), CPUs: runtime.NumCPU(), CPU: "unknown", Kernel: "unknown"}
+	m := machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version(), CPUs: runtime.NumCPU(), CPU: "unknown", Kernel: "unknown", Memory: measure.Installed()}
 	if data, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(data)) {
 			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
@@ -57,13 +64,13 @@ func thisMachine() machine {
 }
 
 func (m machine) String() string {
-	return fmt.Sprintf("%s/%s, %s, %d CPUs (%s), kernel %s", m.OS, m.Arch, m.Go, m.CPUs, m.CPU, m.Kernel)
+	return fmt.Sprintf("%s/%s, %s, %d CPUs (%s), %s GB of memory, kernel %s", m.OS, m.Arch, m.Go, m.CPUs, m.CPU, known(float64(m.Memory)/(1<<30)), m.Kernel)
 }
 
 func newReport(command string, args []string, r *runner) *report {
 	rep := &report{
 		Command: strings.TrimSpace(command + " " + strings.Join(args, " ")), Time: time.Now().UTC().Truncate(time.Second),
-		Machine: thisMachine(), Rounds: r.rounds, Absent: map[string]string{},
+		Machine: thisMachine(), Disk: r.fileSystem, Versions: r.versions, Rounds: r.rounds, Absent: map[string]string{},
 	}
 	for name, err := range r.absent {
 		rep.Absent[name] = err.Error()
@@ -73,8 +80,24 @@ func newReport(command string, args []string, r *runner) *report {
 
 // heading says what was measured where.
 func (rep *report) heading(w io.Writer) {
-	fmt.Fprintf(w, "bench %s\n%s\n%d rounds, in which they take turns: medians ± half the distance of the extremes\n",
-		rep.Command, rep.Machine, rep.Rounds)
+	fmt.Fprintf(w, "bench %s\n%s\n%s\n", rep.Command, rep.Machine, rep.surroundings())
+	if rep.Rounds == 1 {
+		fmt.Fprintln(w, "1 round: how far apart several would be is not known")
+		return
+	}
+	fmt.Fprintf(w, "%d rounds, in which they take turns: medians ± half the distance of the extremes\n", rep.Rounds)
+}
+
+// surroundings names what the figures depend on beside the machine.
+func (rep *report) surroundings() string {
+	text := "-dir is on " + cmp.Or(rep.Disk, "a file system that is not known")
+	if slices.Contains(withoutDisk, rep.Disk) {
+		text += ", which has no disk: flushes cost nothing"
+	}
+	for _, name := range subjectOrder(rep.Versions) {
+		text += "; " + name + " " + cmp.Or(rep.Versions[name], "of a version that is not known")
+	}
+	return text
 }
 
 // footer names what is missing.

@@ -20,6 +20,11 @@ type result struct {
 	Reads      float64 `json:"reads,omitempty"`
 	Writes     float64 `json:"writes,omitempty"`
 	Messages   int     `json:"messages"`
+
+	// What a boltspool did in each round; nil without.
+	Checkpoints *figure `json:"checkpoints_per_round,omitempty"`
+	Syncs       *figure `json:"log_syncs_per_round,omitempty"`
+
 	P50        float64 `json:"p50_us"`
 	P99        float64 `json:"p99_us"`
 	P999       float64 `json:"p999_us"`
@@ -93,7 +98,18 @@ func newResult(group, all []*sample) *result {
 	r.CPUToStock = ratio(group, all, "stock", (*sample).cpu)
 	r.RateToPostfix = ratio(group, all, "postfix", (*sample).rate)
 	r.addSource(group)
+	if group[0].used.Spool {
+		checkpoints := figureOf(each(group, func(s *sample) float64 { return float64(s.used.Checkpoints) }))
+		syncs := figureOf(each(group, func(s *sample) float64 { return float64(s.used.Syncs) }))
+		r.Checkpoints, r.Syncs = &checkpoints, &syncs
+	}
 	return r
+}
+
+// withoutCheckpoint reports whether a round of boltspool had none: deferredspool
+// needs none.
+func (r *result) withoutCheckpoint() bool {
+	return r.Subject == subjectBoltspool && r.Checkpoints != nil && r.Checkpoints.Min == 0
 }
 
 func (r *result) addSource(group []*sample) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -69,21 +70,31 @@ type runner struct {
 	dir        string // of all that is stored; deleted by close
 	progress   io.Writer
 	rounds     int
-	measured   phase
-	warmup     phase // before it
+	measured   func(trial) phase
+	warmup     func(trial) phase // before it
 	pipelining bool
 	source     bool   // smtp-source too, where it can
 	profiles   string // the directory for CPU profiles; none if empty
 	exim       string // where its packages are unpacked; empty: it is installed
 
-	foreign map[string]server // kept running; others are started per trial
-	absent  map[string]error  // subjects that could not be started, and why
-	serial  int
+	fileSystem string            // that dir lies on; empty if it is not known
+	foreign    map[string]server // kept running; others are started per trial
+	versions   map[string]string // of them
+	absent     map[string]error  // what cannot be measured here, and why
+	serial     int
 }
 
 // newRunner makes a directory under dir, or under the system's for temporary
-// files if that is empty.
-func newRunner(dir string, progress io.Writer) (*runner, error) {
+// files if that is empty. durable says that figures are wanted of what reaches a
+// disk: dir must lie on one then.
+func newRunner(dir string, durable bool, progress io.Writer) (*runner, error) {
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	name, _ := fileSystem(dir) // the report says that it is not known
+	if durable && slices.Contains(withoutDisk, name) {
+		return nil, fmt.Errorf("bench: -check: %s is a %s, whose flushes cost nothing: name a directory on a disk with -dir", dir, name)
+	}
 	dir, err := os.MkdirTemp(dir, "deferredqueue-bench-")
 	if err != nil {
 		return nil, fmt.Errorf("bench: a directory for the servers: %w", err)
@@ -92,10 +103,16 @@ func newRunner(dir string, progress io.Writer) (*runner, error) {
 		return nil, fmt.Errorf("bench: the directory of the servers: %w", err)
 	}
 	return &runner{
-		dir: dir, progress: progress,
-		foreign: map[string]server{}, absent: map[string]error{},
+		dir: dir, progress: progress, fileSystem: name,
+		foreign: map[string]server{}, versions: map[string]string{}, absent: map[string]error{},
 	}, nil
 }
+
+// withoutDisk are file systems that have no disk.
+var withoutDisk = []string{"tmpfs", "ramfs"}
+
+// fileSystem is another in tests.
+var fileSystem = measure.FileSystem
 
 // close stops all servers and deletes what they stored.
 func (r *runner) close() error {
@@ -167,6 +184,12 @@ func (r *runner) report(s *sample, t trial, turn turn) {
 // trialTimeout bounds one trial.
 const trialTimeout = 5 * time.Minute
 
+// An absentError says why there is a program of others that cannot be measured here.
+// It is no failure of what was started.
+type absentError struct{ why string }
+
+func (e *absentError) Error() string { return "bench: " + e.why }
+
 // trial measures one subject once. Without an error there is no sample if the
 // subject is absent.
 func (r *runner) trial(ctx context.Context, t trial, round int) (_ *sample, err error) {
@@ -179,6 +202,9 @@ func (r *runner) trial(ctx context.Context, t trial, round int) (_ *sample, err 
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if absent := (*absentError)(nil); !errors.As(err, &absent) {
+			return nil, err
 		}
 		r.absent[t.Subject] = err
 		fmt.Fprintf(r.progress, "     %s is absent: %v\n", t.Subject, err)
@@ -210,6 +236,9 @@ func (r *runner) start(ctx context.Context, t trial) (server, error) {
 		srv, err := start(ctx, dir, r.exim)
 		if err == nil {
 			r.foreign[t.Subject] = srv
+			if f, ok := srv.(*foreignServer); ok {
+				r.versions[t.Subject] = f.version
+			}
 		}
 		return srv, err
 	}
@@ -229,27 +258,13 @@ func (r *runner) finish(ctx context.Context, t trial, srv server) error {
 	return srv.stop()
 }
 
-// What is sent before anything is measured, at the most.
-const (
-	maxWarmup   = time.Second
-	warmupBytes = 64 << 20
-)
-
-func (r *runner) warmupFor(size int) phase {
-	p := r.warmup
-	if n := max(1, warmupBytes/size); p.Messages == 0 || p.Messages > n {
-		p.Messages = n
-	}
-	return p
-}
-
 // measure loads a server as r says.
 func (r *runner) measure(ctx context.Context, t trial, srv server) (*sample, error) {
 	result, used, err := load(ctx, srv, loadConfig{
 		Mode: t.Mode, Sessions: t.Sessions, Size: t.Size, Recipients: t.Recipients,
 		Pipelining: r.pipelining, Timeout: trialTimeout,
-		Warmup: r.warmupFor(t.Size),
-	}, r.measured)
+		Warmup: r.warmup(t),
+	}, r.measured(t))
 	if err != nil {
 		return nil, err
 	}

@@ -134,7 +134,7 @@ func runSpool(ctx context.Context, args []string, std streams) (err error) {
 	if err := f.room(); err != nil {
 		return err
 	}
-	r, err := newRunner(f.dir, std.err)
+	r, err := newRunner(f.dir, f.check, std.err)
 	if err != nil {
 		return err
 	}

@@ -24,9 +24,9 @@ func parseSteady(args []string, stderr io.Writer) (*steadyFlags, error) {
 	fs := newFlags("steady", stderr)
 	fs.Var(f.sizes, "size", "size of the messages")
 	fs.IntVar(&f.sessions, "sessions", 50, "number of sessions, each of which sends again when it has its reply")
-	fs.IntVar(&f.rounds, "rounds", 1, "how often everything is measured")
-	fs.DurationVar(&f.duration, "duration", 3*time.Minute, "how long a measurement takes")
-	fs.BoolVar(&f.quick, "quick", false, "6 s, where flags do not say otherwise")
+	fs.IntVar(&f.rounds, "rounds", 3, "how often everything is measured")
+	fs.DurationVar(&f.duration, "duration", time.Minute, "how long a measurement takes")
+	fs.BoolVar(&f.quick, "quick", false, "one round of 6 s, where flags do not say otherwise")
 	fs.BoolVar(&f.check, "check", false, "exit 1 below target")
 	fs.StringVar(&f.dir, "dir", os.TempDir(), "where the spool is; deleted at the end")
 	fs.StringVar(&f.profile, "profile", "", "write a CPU profile of the server to this file; go tool pprof reads it")
@@ -35,8 +35,14 @@ func parseSteady(args []string, stderr io.Writer) (*steadyFlags, error) {
 	if err := parse(fs, args); err != nil {
 		return nil, err
 	}
-	if f.quick && !given(fs)["duration"] {
-		f.duration = 6 * time.Second
+	if f.quick {
+		set := given(fs)
+		if !set["duration"] {
+			f.duration = 6 * time.Second
+		}
+		if !set["rounds"] {
+			f.rounds = 1
+		}
 	}
 	switch {
 	case len(f.sizes.values) != 1:
@@ -53,7 +59,7 @@ func runSteady(ctx context.Context, args []string, std streams) (err error) {
 	if err != nil {
 		return err
 	}
-	r, err := newRunner(f.dir, std.err)
+	r, err := newRunner(f.dir, f.check, std.err)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func runSubject(_ context.Context, _ []string, std streams) (err error) {
 	}()
 	return measure.Serve(std.in, std.out, func(request json.RawMessage) (any, error) {
 		if s != nil {
-			return ownUsage()
+			return s.usage()
 		}
 		var config subjectConfig
 		if err := json.Unmarshal(request, &config); err != nil {
@@ -125,6 +125,15 @@ func startSubject(config subjectConfig) (*subject, error) {
 	s := &subject{host: h, addr: ln.Addr().String(), served: make(chan error, 1)}
 	go func() { s.served <- h.serve(ln) }()
 	return s, nil
+}
+
+// usage is what the process has used, and the spool that it has done.
+func (s *subject) usage() (usage, error) {
+	u, err := ownUsage()
+	if h, ok := s.host.(*libraryHost); ok {
+		h.count(&u)
+	}
+	return u, err
 }
 
 // profile writes a CPU profile until close.

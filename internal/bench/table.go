@@ -57,8 +57,11 @@ func number(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// withSpread formats a figure and how far apart its rounds were.
+// withSpread formats a figure and how far apart its rounds were, if there were several.
 func withSpread(f figure) string {
+	if f.Rounds < 2 {
+		return number(f.Median)
+	}
 	return fmt.Sprintf("%s ±%.0f%%", number(f.Median), 100*f.spread())
 }
 

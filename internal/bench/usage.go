@@ -14,6 +14,10 @@ type usage struct {
 	AllocBytes uint64
 	Reads      uint64 // system calls, on files and sockets
 	Writes     uint64
+
+	Spool       bool   // whether there is a boltspool, of which the following are
+	Checkpoints uint64 // of its index
+	Syncs       uint64 // of its log: groups that were made durable together
 }
 
 // ownUsage measures this process.
@@ -37,5 +41,6 @@ func (u usage) since(before usage) usage {
 		CPU:    u.CPU - before.CPU,
 		Allocs: u.Allocs - before.Allocs, AllocBytes: u.AllocBytes - before.AllocBytes,
 		Reads: u.Reads - before.Reads, Writes: u.Writes - before.Writes,
+		Spool: u.Spool, Checkpoints: u.Checkpoints - before.Checkpoints, Syncs: u.Syncs - before.Syncs,
 	}
 }
