@@ -84,16 +84,6 @@ func (r *backlogRow) sumUp(none *backlogRow) {
 	}
 }
 
-// quotients divides what belongs to the same round.
-func quotients(a, b []float64) *figure {
-	values := make([]float64, len(a))
-	for i := range a {
-		values[i] = a[i] / b[i]
-	}
-	f := figureOf(values)
-	return &f
-}
-
 // targets judges the row with the most messages.
 func (b *backlogResult) targets() []target {
 	row := b.Rows[len(b.Rows)-1]

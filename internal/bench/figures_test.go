@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"maps"
 	"math"
 	"slices"
@@ -148,16 +149,49 @@ func TestCheckReception(t *testing.T) {
 	}
 }
 
-func TestCheckClamp(t *testing.T) {
+// TestClampTargets has rounds of which each is slower or faster alike: only what is
+// compared within a round says something.
+func TestClampTargets(t *testing.T) {
 	for _, tt := range []struct {
-		inline, deferred, nothing float64
-		ok                        bool
+		inline, deferred, nothing time.Duration
+		missed                    string
 	}{
-		{1000, 10, 10, true}, {1000, 10, 6.7, true}, {1000, 10, 6, false}, {999, 10, 10, false},
+		{1020, 10, 10, ""}, {1020, 10, 7, ""}, {1020, 10, 6, "deferred / nothing"}, {950, 10, 10, "inline / deferred"},
 	} {
-		err := checkClamp([]*clampRow{{Variant: variantInline, P999: tt.inline}, {Variant: variantDeferred, P999: tt.deferred}, {Variant: variantNothing, P999: tt.nothing}})
-		if (err == nil) != tt.ok {
+		rows := []*clampRow{{Variant: variantInline}, {Variant: variantDeferred}, {Variant: variantNothing}}
+		for _, noise := range []time.Duration{5, 1, 2} {
+			for i, d := range []time.Duration{tt.inline, tt.deferred, tt.nothing} {
+				h := &measure.Histogram{}
+				h.Record(d * noise * time.Millisecond)
+				rows[i].rounds = append(rows[i].rounds, h)
+			}
+		}
+		res := newClampResult(rows)
+		if res.ToNothing.Rounds != 3 || res.ToNothing.spread() > 0.02 || res.ToInline.spread() > 0.02 || rows[1].P999.Max < 4*rows[1].P999.Min {
+			t.Errorf("%+v: to nothing %+v, to inline %+v, p99.9 %+v", tt, res.ToNothing, res.ToInline, rows[1].P999)
+		}
+		err := checkTargets(res.targets())
+		if (err == nil) != (tt.missed == "") || err != nil && (!strings.Contains(err.Error(), tt.missed) || strings.Count(err.Error(), "\n") != 1) {
 			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+}
+
+// TestClampEnds checks that a measurement ends when what its last stall held up
+// is through, long before the next.
+func TestClampEnds(t *testing.T) {
+	for _, args := range [][]string{nil, {"-quick"}} {
+		f, err := parseClamp(args, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		period := f.callback.Every + f.callback.Stall
+		end := (f.warmup() + f.duration) % period // of a stall, or of the beginning
+		if n := (f.warmup() + f.duration) / period; n < 1 || args == nil && n < 2 {
+			t.Errorf("%q: %d stalls are over at the end", args, n)
+		}
+		if end < f.callback.Stall/2 || f.callback.Every-end < f.callback.Stall/4 {
+			t.Errorf("%q: it ends %v behind a stall, %v before the next", args, end, f.callback.Every-end)
 		}
 	}
 }

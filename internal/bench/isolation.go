@@ -188,13 +188,7 @@ func addRound(rows []*isolationRow, variant string, p *passResult) {
 	}
 }
 
-// at returns a quantile of each round, in microseconds.
-func (row *isolationRow) at(q float64) (values []float64) {
-	for _, h := range row.rounds {
-		values = append(values, microseconds(h.Quantile(q)))
-	}
-	return values
-}
+func (row *isolationRow) at(q float64) []float64 { return quantiles(row.rounds, q) }
 
 func newIsolationResult(entries int, rows []*isolationRow) *isolationResult {
 	res := &isolationResult{Entries: entries, Rows: rows, P99: map[string]*figure{}, P50: map[string]*figure{}}
@@ -205,20 +199,10 @@ func newIsolationResult(entries int, rows []*isolationRow) *isolationResult {
 			alone[row.Way] = row
 			continue
 		}
-		res.P50[row.Way] = ratios(row.at(0.5), alone[row.Way].at(0.5))
-		res.P99[row.Way] = ratios(row.at(0.99), alone[row.Way].at(0.99))
+		res.P50[row.Way] = quotients(row.at(0.5), alone[row.Way].at(0.5))
+		res.P99[row.Way] = quotients(row.at(0.99), alone[row.Way].at(0.99))
 	}
 	return res
-}
-
-// ratios sums up what the rounds say of a to b.
-func ratios(a, b []float64) *figure {
-	values := make([]float64, len(a))
-	for i := range a {
-		values[i] = a[i] / b[i]
-	}
-	f := figureOf(values)
-	return &f
 }
 
 func (res *isolationResult) targets() []target {

@@ -154,21 +154,21 @@ func TestReception(t *testing.T) {
 func TestClamp(t *testing.T) {
 	dir, files := t.TempDir(), t.TempDir()
 	asJSON, svg := filepath.Join(files, "clamp.json"), filepath.Join(files, "clamp.svg")
-	code, out, errs := runHere(t, "clamp", "-rounds", "1", "-rate", "50", "-sessions", "5", "-duration", "400ms", "-median", "30ms", "-p99", "30ms",
+	code, out, errs := runHere(t, "clamp", "-rounds", "2", "-rate", "50", "-sessions", "5", "-duration", "400ms", "-median", "30ms", "-p99", "30ms",
 		"-stall", "100ms", "-every", "100ms", "-dir", dir, "-json", asJSON, "-svg", svg)
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, errs)
 	}
 	rep := readReport(t, asJSON)
-	if len(rep.Clamp) != len(variants) {
-		t.Fatalf("%d rows, want %v:\n%s", len(rep.Clamp), variants, out)
+	if rep.Clamp == nil || len(rep.Clamp.Rows) != len(variants) || len(rep.Targets) != 2 || rep.Clamp.ToNothing.Rounds != 2 || !strings.Contains(out, "\ntarget ") {
+		t.Fatalf("%+v, targets %+v, want %v:\n%s", rep.Clamp, rep.Targets, variants, out)
 	}
-	for _, row := range rep.Clamp {
-		if row.Messages < 1 || row.Messages > 20 || row.Latency.Count() != uint64(row.Messages) || row.P999 > row.Max {
+	for _, row := range rep.Clamp.Rows {
+		if row.Messages < 2 || row.Messages > 40 || row.Latency.Count() != uint64(row.Messages) || row.P999.Rounds != 2 || row.P999.Max > row.Max {
 			t.Errorf("%s: %d messages, %d latencies, p99.9 %v, max %v", row.Variant, row.Messages, row.Latency.Count(), row.P999, row.Max)
 		}
 	}
-	if inline := rep.Clamp[0]; inline.Max < 30e3 {
+	if inline := rep.Clamp.Rows[0]; inline.Max < 30e3 {
 		t.Errorf("no 250 took longer than %s though all callbacks take 30 ms", short(inline.Max))
 	}
 	checkSVG(t, svg, 2*len(variants))

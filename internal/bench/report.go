@@ -26,7 +26,7 @@ type report struct {
 	Absent    map[string]string `json:"absent,omitempty"`
 	Results   []*result         `json:"results,omitempty"`
 	Reception []*receptionRow   `json:"reception,omitempty"`
-	Clamp     []*clampRow       `json:"clamp,omitempty"`
+	Clamp     *clampResult      `json:"clamp,omitempty"`
 	Commits   []*commitRow      `json:"commits,omitempty"`
 	Scale     *scaleRow         `json:"scale,omitempty"`
 	Steady    *steadyResult     `json:"steady,omitempty"`

@@ -3,6 +3,8 @@ package main
 import (
 	"math"
 	"slices"
+
+	"github.com/deferredqueue/deferredqueue/internal/bench/measure"
 )
 
 // A figure is what several rounds measured of one thing.
@@ -27,6 +29,30 @@ func (f figure) spread() float64 {
 		return 0
 	}
 	return math.Abs((f.Max - f.Min) / 2 / f.Median)
+}
+
+// quantiles returns one of each round, in microseconds.
+func quantiles(rounds []*measure.Histogram, q float64) []float64 {
+	return each(rounds, func(h *measure.Histogram) float64 { return microseconds(h.Quantile(q)) })
+}
+
+// merged is all rounds together.
+func merged(rounds []*measure.Histogram) *measure.Histogram {
+	all := &measure.Histogram{}
+	for _, h := range rounds {
+		all.Merge(h)
+	}
+	return all
+}
+
+// quotients sums up the quotients of what belongs to the same round.
+func quotients(a, b []float64) *figure {
+	values := make([]float64, len(a))
+	for i := range a {
+		values[i] = a[i] / b[i]
+	}
+	f := figureOf(values)
+	return &f
 }
 
 // median returns the middle value, or the mean of the two in the middle; NaN

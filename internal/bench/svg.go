@@ -111,7 +111,7 @@ func writeClampSVG(path string, rows []*clampRow, duration time.Duration) error 
 		line := series{name: clampLabels[row.Variant]}
 		for x := 0.0; x <= 4; x += 0.05 { // every 20th of a nine
 			q := 1 - math.Pow(10, -x)
-			line.points = append(line.points, point{x, microseconds(row.latency.Quantile(q))})
+			line.points = append(line.points, point{x, microseconds(row.Latency.Quantile(q))})
 		}
 		share.series = append(share.series, line)
 	}

@@ -65,6 +65,14 @@ func withSpread(f figure) string {
 	return fmt.Sprintf("%s ±%.0f%%", number(f.Median), 100*f.spread())
 }
 
+// shortWithSpread is withSpread of microseconds, formatted as a duration.
+func shortWithSpread(f figure) string {
+	if f.Rounds < 2 {
+		return short(f.Median)
+	}
+	return fmt.Sprintf("%s ±%.0f%%", short(f.Median), 100*f.spread())
+}
+
 // optional formats what may be unknown.
 func optional(f *figure) string {
 	if f == nil {
