@@ -120,15 +120,16 @@ func (b *backlogBench) run(ctx context.Context) error {
 			return fmt.Errorf("filling a spool with %d: %w", n, err)
 		}
 	}
-	for round := range b.rounds {
-		for i, row := range b.rows {
-			if err := b.round(ctx, row, b.rows[0]); err != nil {
-				return fmt.Errorf("%d queued: %w", row.Queued, err)
-			}
-			done := round*len(b.rows) + i + 1
-			fmt.Fprintf(b.progress, "%v  %d queued: first inject after %s, CPU %s accepting, %s injecting\n",
-				turn{round, b.rounds, 100 * done / (b.rounds * len(b.rows))}, row.Queued, short(1e6*lastOf(row.first)), short(lastOf(row.acceptCPU)), short(lastOf(row.injectCPU)))
+	err := takeTurns(b.rounds, [][]*backlogRow{b.rows}, func(row *backlogRow, turn turn) error {
+		if err := b.round(ctx, row); err != nil {
+			return fmt.Errorf("%d queued: %w", row.Queued, err)
 		}
+		fmt.Fprintf(b.progress, "%v  %d queued: first inject after %s, killed %s; CPU %s accepting, %s injecting\n", turn, row.Queued,
+			short(1e6*lastOf(row.first)), short(1e6*lastOf(row.killedFirst)), short(lastOf(row.acceptCPU)), short(lastOf(row.injectCPU)))
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if err := b.restartCold(ctx); err != nil {
 		return err
@@ -174,9 +175,22 @@ func (b *backlogBench) fill(ctx context.Context, row *backlogRow) error {
 	return err
 }
 
-// round restarts on a spool, accepts and injects.
-func (b *backlogBench) round(ctx context.Context, row, empty *backlogRow) error {
+// round restarts on a spool, accepts and injects; the process is killed and the next
+// one restarts on what it left behind, and stops.
+func (b *backlogBench) round(ctx context.Context, row *backlogRow) error {
+	err := b.killed(ctx, row)
+	if err != nil {
+		return err
+	}
 	return withQueued(ctx, b.config(row), func(c *child, o *queuedOpened) error {
+		row.openedKilled(o)
+		return c.call(queuedRequest{Due: true}, nil)
+	})
+}
+
+func (b *backlogBench) killed(ctx context.Context, row *backlogRow) error {
+	return startQueued(ctx, b.config(row), func(c *child, o *queuedOpened) error {
+		defer c.kill()
 		row.opened(o)
 		var accepted, injected commits.Result
 		if err := c.call(queuedRequest{Accept: b.flags.duration}, &accepted); err != nil {
@@ -214,15 +228,22 @@ func (b *backlogBench) restartCold(ctx context.Context) error {
 
 // withQueued starts a queued process, and stops it after use.
 func withQueued(ctx context.Context, config queuedConfig, use func(*child, *queuedOpened) error) error {
+	return startQueued(ctx, config, func(c *child, opened *queuedOpened) error {
+		if err := use(c, opened); err != nil {
+			c.kill()
+			return err
+		}
+		return c.stop()
+	})
+}
+
+// startQueued starts one, which use has to end.
+func startQueued(ctx context.Context, config queuedConfig, use func(*child, *queuedOpened) error) error {
 	config.Began = time.Now()
 	var opened *queuedOpened
 	c, err := startChild(ctx, queuedProcess, config, &opened)
 	if err != nil {
 		return err
 	}
-	if err := use(c, opened); err != nil {
-		c.kill()
-		return err
-	}
-	return c.stop()
+	return use(c, opened)
 }

@@ -33,10 +33,11 @@ type queuedConfig struct {
 
 // A queuedOpened is the answer of a process that runs a scheduler.
 type queuedOpened struct {
-	Open   time.Duration // of the spool
-	First  time.Duration // from the start of the process to the first call of the callback
-	Heap   int64         // bytes of all that lives then
-	Memory measure.Memory
+	Open   time.Duration  // of the spool
+	First  time.Duration  // from the start of the process to the first call of the callback
+	Memory measure.Memory // as it stands then
+	Heap   int64          // bytes of all that lives, once garbage was collected
+	Freed  measure.Memory // and given back to the system
 }
 
 // A queuedRequest says what to do: one of these.
@@ -126,9 +127,10 @@ func (h *queuedHost) start(ctx context.Context, o *queuedOpened) (err error) {
 	if err := h.settle(ctx, int64(h.config.Queued)); err != nil {
 		return err
 	}
+	o.Memory = measure.OwnMemory()
 	o.Heap = heapInUse()
 	debug.FreeOSMemory()
-	o.Memory = measure.OwnMemory()
+	o.Freed = measure.OwnMemory()
 	return nil
 }
 

@@ -19,7 +19,7 @@ func TestSteady(t *testing.T) {
 	if r == nil || r.Accepted.Rounds != 2 || r.Disk.Rounds != 3 || r.Disk.Min <= 0 || len(rep.Targets) != 3 {
 		t.Fatalf("%+v, targets %+v\n%s", r, rep.Targets, out)
 	}
-	if r.Accepted.Min <= 0 || r.CPU.Min <= 0 || r.P50 <= 0 || r.Max < r.P999 || r.Latency.Count() == 0 {
+	if r.Accepted.Min <= 0 || r.CPU.Min <= 0 || r.P50.Min <= 0 || r.P999.Rounds != 2 || r.Max < r.P999.Max || r.Latency.Count() == 0 {
 		t.Errorf("%+v", r)
 	}
 	// What was accepted is removed, but for what is queued: all of it on a machine that is very busy.

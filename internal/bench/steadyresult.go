@@ -36,15 +36,15 @@ type steadyResult struct {
 	Device   figure `json:"device_written_per_byte"`    // by the device; zero if it is not known
 	Flushes  figure `json:"device_flushes_per_message"` // zero if it is not known
 
-	P50     float64            `json:"p50_us"`
-	P99     float64            `json:"p99_us"`
-	P999    float64            `json:"p999_us"`
+	P50     figure             `json:"p50_us"`
+	P99     figure             `json:"p99_us"`
+	P999    figure             `json:"p999_us"`
 	Max     float64            `json:"max_us"`
-	Latency *measure.Histogram `json:"latency"`
+	Latency *measure.Histogram `json:"latency"` // of all rounds
 	Samples []steadySample     `json:"samples"` // of the first round
 
 	disk, accepted, removed, queued, cpu, written, device, flushes []float64
-	latency                                                        measure.Histogram
+	rounds                                                         []*measure.Histogram
 }
 
 // A steadySample is what was seen at a moment. Memory and disk space are in bytes.
@@ -71,7 +71,7 @@ func (r *steadyResult) add(m *steadyRun) {
 	r.written = append(r.written, float64(used.Written)/bytes)
 	r.device = append(r.device, float64(used.Device.Written)/bytes)
 	r.flushes = append(r.flushes, float64(used.Device.Flushes)/messages)
-	r.latency.Merge(&m.load.Latency)
+	r.rounds = append(r.rounds, &m.load.Latency)
 	if r.Samples == nil {
 		r.Samples = m.samples
 	}
@@ -80,9 +80,9 @@ func (r *steadyResult) add(m *steadyRun) {
 func (r *steadyResult) sumUp() {
 	r.Disk, r.Accepted, r.Removed, r.Queued = figureOf(r.disk), figureOf(r.accepted), figureOf(r.removed), figureOf(r.queued)
 	r.CPU, r.Written, r.Device, r.Flushes = figureOf(r.cpu), figureOf(r.written), figureOf(r.device), figureOf(r.flushes)
-	at := func(q float64) float64 { return microseconds(r.latency.Quantile(q)) }
-	r.P50, r.P99, r.P999, r.Max = at(0.5), at(0.99), at(0.999), at(1)
-	r.Latency = &r.latency
+	at := func(q float64) figure { return figureOf(quantiles(r.rounds, q)) }
+	r.P50, r.P99, r.P999, r.Max = at(0.5), at(0.99), at(0.999), at(1).Max
+	r.Latency = merged(r.rounds)
 }
 
 // sustained is what came in and was dealt with.
@@ -111,11 +111,12 @@ func (rep *report) writeSteady(w io.Writer) error {
 	t.add("", "msg/s", "MB/s", "CPU us", "p50", "p99", "p99.9", "max")
 	mb := func(rate float64) string { return number(rate * megabytes(uint64(r.Size))) }
 	t.add("the disk alone, synced writes", withSpread(r.Disk), mb(r.Disk.Median), "-", "-", "-", "-", "-")
-	t.add("accepted", withSpread(r.Accepted), mb(r.Accepted.Median), withSpread(r.CPU), short(r.P50), short(r.P99), short(r.P999), short(r.Max))
+	t.add("accepted", withSpread(r.Accepted), mb(r.Accepted.Median), withSpread(r.CPU),
+		shortWithSpread(r.P50), shortWithSpread(r.P99), shortWithSpread(r.P999), short(r.Max))
 	t.add("removed", withSpread(r.Removed), mb(r.Removed.Median), "-", "-", "-", "-", "-")
 	err := t.write(w)
 	fmt.Fprintf(w, "\nper byte received: %s written in pages of files, %s by the device; %s flushes of the device per message\n",
-		known(r.Written.Median), known(r.Device.Median), known(r.Flushes.Median))
+		knownWithSpread(r.Written), knownWithSpread(r.Device), knownWithSpread(r.Flushes))
 	fmt.Fprintf(w, "for comparison, not measured here: KumoMTA publishes %s a second for 100 KB on 2 vCPU, not synced for each message\n", number(kumomtaRate))
 	return errors.Join(err, r.writeSamples(w), writeTargets(w, rep.Targets))
 }

@@ -89,6 +89,13 @@ func known(v float64) string {
 	return number(v)
 }
 
+func knownWithSpread(f figure) string {
+	if f.Median == 0 {
+		return "-"
+	}
+	return withSpread(f)
+}
+
 // short formats microseconds as a duration.
 func short(us float64) string {
 	d := time.Duration(us * 1e3)
