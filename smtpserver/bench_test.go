@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/deferredqueue/deferredqueue/queue"
 	"github.com/deferredqueue/deferredqueue/spool"
+	"github.com/deferredqueue/deferredqueue/spool/boltspool"
 )
 
 // A dropSpool takes everything and keeps nothing.
@@ -79,14 +81,47 @@ func BenchmarkReception(b *testing.B) {
 					go l.Serve(ln)
 					defer l.Close()
 				}
-				transact(b, ln.Addr().String(), content)
+				transact(b, ln.Addr().String(), content, 1)
 			})
 		}
 	}
 }
 
-// transact sends b.N messages as a pipelining client does.
-func transact(b *testing.B, addr, content string) {
+// BenchmarkReceptionStored is one message through one connection into a boltspool,
+// durable before its 250; nothing is injected. The client is part of it.
+func BenchmarkReceptionStored(b *testing.B) {
+	for _, size := range []int{4 << 10, 100 << 10} {
+		content := strings.Repeat(strings.Repeat("x", 74)+"\r\n", size/76)
+		for _, recipients := range []int{1, 50} {
+			b.Run(fmt.Sprintf("%dKB/%drcpt", size>>10, recipients), func(b *testing.B) {
+				sp, err := boltspool.Open(filepath.Join(b.TempDir(), "spool"), &boltspool.Options{Logger: discardLogger()})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer sp.Close()
+				sched, err := queue.NewScheduler(sp, func(context.Context, *queue.Message) error { return nil }, &queue.Options{
+					RecordBuffer: 1 << 30, Logger: discardLogger()})
+				if err != nil {
+					b.Fatal(err)
+				}
+				l, err := NewListener(sched, &Options{DeferredQueue: true, Logger: discardLogger(), Limits: Limits{Messages: -1}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				ln, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					b.Fatal(err)
+				}
+				go l.Serve(ln)
+				defer l.Close()
+				transact(b, ln.Addr().String(), content, recipients)
+			})
+		}
+	}
+}
+
+// transact sends b.N messages, each to so many recipients, as a pipelining client does.
+func transact(b *testing.B, addr, content string, recipients int) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		b.Fatal(err)
@@ -107,12 +142,18 @@ func transact(b *testing.B, addr, content string) {
 	want(1, "220")
 	io.WriteString(conn, "EHLO client.example\r\n")
 	want(1, "250")
+	var envelope strings.Builder
+	envelope.WriteString("MAIL FROM:<sender@example.com>\r\n")
+	for i := range recipients {
+		fmt.Fprintf(&envelope, "RCPT TO:<recipient%02d@example.org>\r\n", i)
+	}
+	commands := []byte(envelope.String() + "DATA\r\n")
 	body := []byte(content + ".\r\n")
 	b.SetBytes(int64(len(content)))
 	b.ReportAllocs()
 	for b.Loop() {
-		io.WriteString(conn, "MAIL FROM:<sender@example.com>\r\nRCPT TO:<recipient@example.org>\r\nDATA\r\n")
-		want(2, "250")
+		conn.Write(commands)
+		want(1+recipients, "250")
 		want(1, "354")
 		conn.Write(body)
 		want(1, "250")
