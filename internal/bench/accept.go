@@ -46,7 +46,7 @@ func parseAccept(args []string, stderr io.Writer) (*acceptFlags, error) {
 	fs.BoolVar(&f.reception, "reception", false, "only what reception costs: this library over a spool that drops bodies, against stock")
 	fs.BoolVar(&f.check, "check", false, "exit 1 below target, and when a target was not measured")
 	fs.StringVar(&f.dir, "dir", os.TempDir(), "where the servers store; deleted at the end")
-	fs.StringVar(&f.profiles, "profiles", "", "write CPU profiles of our own servers to this directory, one per measurement; go tool pprof reads them")
+	fs.StringVar(&f.profiles, "profiles", "", "write profiles of our own servers (CPU, allocations, blocking, mutexes) to this directory, which cost something too; go tool pprof reads them")
 	fs.StringVar(&f.exim, "exim", "", "the directory into which the packages of Exim are unpacked, where those of Postfix exclude them")
 	fs.StringVar(&f.json, "json", "", "write the results to this file")
 	fs.StringVar(&f.svg, "svg", "", "write a plot to this file")

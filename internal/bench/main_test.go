@@ -93,7 +93,7 @@ func TestAccept(t *testing.T) {
 	dir, files := t.TempDir(), t.TempDir()
 	asJSON, svg := filepath.Join(files, "accept.json"), filepath.Join(files, "accept.svg")
 	code, out, errs := runHere(t, "accept", "-quick", "-subjects", "stock,stock-file,memory,boltspool,deferredspool", "-sizes", "1KB",
-		"-sessions", "2", "-recipients", "3", "-duration", "10s", "-messages", "8", "-dir", dir, "-json", asJSON, "-svg", svg)
+		"-sessions", "2", "-recipients", "3", "-duration", "10s", "-messages", "8", "-dir", dir, "-json", asJSON, "-svg", svg, "-profiles", files)
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, errs)
 	}
@@ -121,6 +121,11 @@ func TestAccept(t *testing.T) {
 		}
 		if !strings.Contains(out, "\n"+r.Subject+" ") || !strings.Contains(errs, r.Subject) {
 			t.Errorf("%s stands not in the table or not in the progress:\n%s\n%s", r.Subject, out, errs)
+		}
+	}
+	for _, kind := range []string{"", ".allocs", ".block", ".mutex"} {
+		if paths, err := filepath.Glob(filepath.Join(files, "boltspool-plain-1KB-2s-3r-*[0-9]"+kind+".pprof")); err != nil || len(paths) != 1 {
+			t.Errorf("profiles %q, %v, want one", paths, err)
 		}
 	}
 	checkSVG(t, svg, 2*5)

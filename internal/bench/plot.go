@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"strings"
+	"unicode/utf8"
 )
 
 // A panel is one diagram: lines over a linear x axis, whose ticks are given, and a
@@ -34,7 +35,7 @@ type point struct{ x, y float64 }
 const (
 	panelWidth, panelHeight = 520, 360
 	plotLeft, plotTop       = 64, 36
-	plotRight, plotBottom   = 30, 70
+	plotRight, plotBottom   = 30, 84
 )
 
 // colours can be told apart by most people (Okabe and Ito).
@@ -116,14 +117,46 @@ func (p *panel) write(w io.Writer) {
 		fmt.Fprintf(w, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", s.x(t.at), bottom+18, html.EscapeString(t.label))
 	}
 	fmt.Fprintf(w, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", (plotLeft+panelWidth-plotRight)/2, bottom+34, html.EscapeString(p.xLabel))
+	at := legend(p.series)
 	for i, line := range p.series {
-		line.write(w, s, colours[i%len(colours)], i, len(p.series))
+		line.write(w, s, colours[i%len(colours)], at[i])
 	}
+}
+
+// The geometry of a legend, in pixels.
+const (
+	legendBottom = panelHeight - 12 // of its last row
+	legendRow    = 16
+	legendMark   = 18 // a dash, and the room behind it
+	legendGap    = 12
+	legendLetter = 6.2 // on average, of 11 pixels
+)
+
+// A spot is where an entry of the legend begins, on its base line.
+type spot struct{ x, y int }
+
+// legend puts the entries side by side, in as many rows as they need: two at most
+// do not meet the label of the axis.
+func legend(lines []series) []spot {
+	spots := make([]spot, len(lines))
+	x, row := plotLeft, 0
+	for i, l := range lines {
+		width := legendMark + int(legendLetter*float64(utf8.RuneCountInString(l.name)))
+		if x > plotLeft && x+width > panelWidth-plotRight/3 {
+			x, row = plotLeft, row+1
+		}
+		spots[i] = spot{x, row}
+		x += width + legendGap
+	}
+	for i := range spots {
+		spots[i].y = legendBottom - legendRow*(row-spots[i].y)
+	}
+	return spots
 }
 
 // write draws one line, a dot for each point if there are few, and its entry in
 // the legend.
-func (l *series) write(w io.Writer, s scale, colour string, index, total int) {
+func (l *series) write(w io.Writer, s scale, colour string, at spot) {
 	var path strings.Builder
 	for _, pt := range l.points {
 		if pt.y <= 0 {
@@ -139,8 +172,6 @@ func (l *series) write(w io.Writer, s scale, colour string, index, total int) {
 		}
 	}
 	fmt.Fprintf(w, `<path d="%s" fill="none" stroke="%s" stroke-width="1.8"/>`+"\n", path.String(), colour)
-	x := plotLeft + index*(panelWidth-plotLeft-plotRight)/max(total, 1)
-	y := panelHeight - 14
-	fmt.Fprintf(w, `<line x1="%d" x2="%d" y1="%d" y2="%d" stroke="%s" stroke-width="3"/>`, x, x+14, y-4, y-4, colour)
-	fmt.Fprintf(w, `<text x="%d" y="%d" font-size="11">%s</text>`+"\n", x+18, y, html.EscapeString(l.name))
+	fmt.Fprintf(w, `<line x1="%d" x2="%d" y1="%d" y2="%d" stroke="%s" stroke-width="3"/>`, at.x, at.x+legendMark-4, at.y-4, at.y-4, colour)
+	fmt.Fprintf(w, `<text x="%d" y="%d" font-size="11">%s</text>`+"\n", at.x+legendMark, at.y, html.EscapeString(l.name))
 }

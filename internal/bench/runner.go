@@ -74,7 +74,7 @@ type runner struct {
 	warmup     func(trial) phase // before it
 	pipelining bool
 	source     bool   // smtp-source too, where it can
-	profiles   string // the directory for CPU profiles; none if empty
+	profiles   string // the directory for profiles; none if empty
 	exim       string // where its packages are unpacked; empty: it is installed
 
 	fileSystem string            // that dir lies on; empty if it is not known

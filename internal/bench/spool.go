@@ -52,7 +52,7 @@ func parseSpool(args []string, stderr io.Writer) (*spoolFlags, error) {
 	fs.BoolVar(&f.quick, "quick", false, "one short round of a few circumstances, where flags do not say otherwise")
 	fs.BoolVar(&f.check, "check", false, "exit 1 below target")
 	fs.StringVar(&f.dir, "dir", os.TempDir(), "where the stores write: on the disk that is meant; deleted at the end")
-	fs.StringVar(&f.prof, "profiles", "", "commits: write CPU profiles to this directory, one per measurement; go tool pprof reads them")
+	fs.StringVar(&f.prof, "profiles", "", "commits: write profiles (CPU, allocations, blocking, mutexes) to this directory, which cost something too; go tool pprof reads them")
 	fs.StringVar(&f.json, "json", "", "write the results to this file")
 	fs.StringVar(&f.svg, "svg", "", "write a plot to this file")
 	if err := parse(fs, args); err != nil {

@@ -29,7 +29,7 @@ func parseSteady(args []string, stderr io.Writer) (*steadyFlags, error) {
 	fs.BoolVar(&f.quick, "quick", false, "one round of 6 s, where flags do not say otherwise")
 	fs.BoolVar(&f.check, "check", false, "exit 1 below target")
 	fs.StringVar(&f.dir, "dir", os.TempDir(), "where the spool is; deleted at the end")
-	fs.StringVar(&f.profile, "profile", "", "write a CPU profile of the server to this file; go tool pprof reads it")
+	fs.StringVar(&f.profile, "profile", "", "write a CPU profile of the server to this file, and those of allocations, blocking and mutexes beside it; go tool pprof reads them")
 	fs.StringVar(&f.json, "json", "", "write the results to this file")
 	fs.StringVar(&f.svg, "svg", "", "write a plot to this file")
 	if err := parse(fs, args); err != nil {

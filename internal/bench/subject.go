@@ -13,8 +13,6 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
-	"os"
-	"runtime/pprof"
 	"time"
 
 	"github.com/deferredqueue/deferredqueue/internal/bench/measure"
@@ -29,7 +27,7 @@ type subjectConfig struct {
 	Dir        string // where it may store; exists and is empty
 	Mode       string // of the client: decides about TLS
 	Recipients int
-	Profile    string   // the file for a CPU profile; none if empty
+	Profile    string   // the file for a CPU profile, others beside it; none if empty
 	Deferred   bool     // clamp: DeferredQueue
 	Callback   callback // clamp: what the callback does
 }
@@ -98,7 +96,7 @@ type subject struct {
 	host   host
 	addr   string
 	served chan error
-	cpu    *os.File // the profile; nil without
+	notes  *measure.Profiles // nil without
 }
 
 func startSubject(config subjectConfig) (*subject, error) {
@@ -136,23 +134,14 @@ func (s *subject) usage() (usage, error) {
 	return u, err
 }
 
-// profile writes a CPU profile until close.
+// profile writes profiles, of what there is until close.
 func (s *subject) profile(path string) (err error) {
-	if path == "" {
-		return nil
-	}
-	if s.cpu, err = os.Create(path); err != nil {
-		return fmt.Errorf("bench: the profile: %w", err)
-	}
-	return pprof.StartCPUProfile(s.cpu)
+	s.notes, err = measure.StartProfiles(path)
+	return err
 }
 
 func (s *subject) close() error {
-	var profiled error
-	if s.cpu != nil {
-		pprof.StopCPUProfile()
-		profiled = s.cpu.Close()
-	}
+	profiled := s.notes.Stop()
 	return errors.Join(profiled, s.host.close(), <-s.served)
 }
 

@@ -7,10 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"os"
-	"runtime/pprof"
 
 	"github.com/deferredqueue/deferredqueue/internal/bench/measure"
 )
@@ -23,7 +20,7 @@ type Config struct {
 	Committers int
 	Size       int    // of the bodies
 	Warmup     Phase  // before the answer
-	Profile    string // the file for a CPU profile of what follows; none if empty
+	Profile    string // the file for a CPU profile of what follows, others beside it; none if empty
 }
 
 // Serve is the process: it opens a store, and loads it as it is asked to, until
@@ -31,12 +28,9 @@ type Config struct {
 func Serve(in io.Reader, out io.Writer, open func(Config) (Store, error)) (err error) {
 	var store Store
 	var load *Load
-	var profile *os.File
+	var profiles *measure.Profiles
 	defer func() {
-		if profile != nil {
-			pprof.StopCPUProfile()
-			err = errors.Join(err, profile.Close())
-		}
+		err = errors.Join(err, profiles.Stop())
 		if store != nil {
 			err = errors.Join(err, store.Close())
 		}
@@ -60,12 +54,10 @@ func Serve(in io.Reader, out io.Writer, open func(Config) (Store, error)) (err e
 		}
 		store = opened
 		load = NewLoad(store, c.Dir, c.Committers, c.Size)
-		if _, err := load.Run(ctx, c.Warmup); err != nil || c.Profile == "" {
+		if _, err := load.Run(ctx, c.Warmup); err != nil {
 			return nil, err
 		}
-		if profile, err = os.Create(c.Profile); err != nil {
-			return nil, fmt.Errorf("bench: the profile: %w", err)
-		}
-		return nil, pprof.StartCPUProfile(profile)
+		profiles, err = measure.StartProfiles(c.Profile)
+		return nil, err
 	})
 }
