@@ -1,13 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/mail"
 	"slices"
@@ -74,45 +74,39 @@ func (s *server) submit(w http.ResponseWriter, r *http.Request) {
 
 var errOtherRequest = errors.New("the Idempotency-Key was that of another request")
 
-// accept stores a message. What is to be known of its content is known behind it: hence a
-// transaction, and not Scheduler.Submit.
-func (s *server) accept(ctx context.Context, env spool.Envelope, meta map[string]string, body io.Reader) (ids []spool.ID, err error) {
-	tx, err := s.sched.Begin(ctx, 0)
+// accept stores a message. What its envelope has to say of the content is known behind
+// the content, which is therefore read before.
+func (s *server) accept(ctx context.Context, env spool.Envelope, meta map[string]string, body io.Reader) ([]spool.ID, error) {
+	c := newContent(body)
+	content, err := io.ReadAll(c)
 	if err != nil {
-		return nil, err
-	}
-	defer tx.Abort() // does nothing after Commit
-	c, hash := newContent(body), sha256.New()
-	if _, err := io.Copy(io.MultiWriter(tx, hash), c); err != nil {
 		return nil, err
 	}
 	if c.eightBit {
 		env.Body = "8BITMIME"
 	}
 	env.SMTPUTF8 = env.SMTPUTF8 || c.utf8Header
-	var entries []*spool.Entry
-	fmt.Fprintf(hash, "\x00%s", mailbox(env.Sender))
-	for _, rcpt := range env.Recipients {
-		fmt.Fprintf(hash, "\x00%s", mailbox(rcpt.Address))
-		part := env
-		part.Recipients = []spool.Recipient{rcpt}
-		e := &spool.Entry{ID: spool.NewID(), Envelope: part, Meta: maps.Clone(meta)}
-		ids, entries = append(ids, e.ID), append(entries, e)
-	}
 	// The key is noted before the message, so that of two requests at once one is refused.
 	// If there is a crash between them the repeat finds its own hash and is stored: a known
 	// hash never says that the message is there, only the callback knows repeats.
-	request := fmt.Sprintf("%x", hash.Sum(nil))
+	request := hashOf(env, content)
 	if first, err := s.keys.take(meta["tenant"]+"\x00"+meta[metaKey], request); err != nil {
 		return nil, err
 	} else if first != request {
 		return nil, errOtherRequest
 	}
-	if err := tx.Commit(ctx, entries...); err != nil {
-		return nil, err
+	return s.sched.Submit(ctx, env, meta, bytes.NewReader(content))
+}
+
+// hashOf tells requests apart.
+func hashOf(env spool.Envelope, content []byte) string {
+	hash := sha256.New()
+	fmt.Fprintf(hash, "%q", mailbox(env.Sender))
+	for _, rcpt := range env.Recipients {
+		fmt.Fprintf(hash, "%q", mailbox(rcpt.Address))
 	}
-	tx.HandOver()
-	return ids, nil
+	hash.Write(content)
+	return fmt.Sprintf("%x", hash.Sum(nil))
 }
 
 // refuse says why nothing was stored.
