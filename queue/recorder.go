@@ -23,7 +23,9 @@ type recorder struct {
 	waiting    atomic.Int64
 	dropped    atomic.Int64
 	rejections atomic.Int64 // Rejection records among those waiting
+	patterns   *patterns    // fixed once Run began
 	taken      map[RecordType]*meter
+	rebound    meter // of Delivery, what taken has not
 	began      time.Time
 	observers  []func(Record) // fixed once Run began
 	failing    atomic.Bool    // Record failed and has not succeeded since
@@ -177,9 +179,7 @@ func (r *recorder) deliver(rec Record) bool {
 			if r.failing.CompareAndSwap(true, false) {
 				r.log.Info("queue: records are taken again")
 			}
-			if n := r.taken[rec.Type]; n != nil { // another version may have stored another type
-				n.add(time.Since(r.began))
-			}
+			r.count(&rec)
 			for _, observe := range r.observers {
 				observe(rec)
 			}
@@ -194,9 +194,21 @@ func (r *recorder) deliver(rec Record) bool {
 	}
 }
 
-// counts returns how many records of each type were taken, and how many per
-// second of late.
-func (r *recorder) counts() (total map[RecordType]int64, rates map[RecordType]float64) {
+// count counts a record that was taken. Where there are handlers the inject callback's
+// success is not the end of the road: the message was rebound.
+func (r *recorder) count(rec *Record) {
+	n := r.taken[rec.Type]
+	if rec.Type == Delivery && rec.Queue == Deferred && !r.patterns.empty() {
+		n = &r.rebound
+	}
+	if n != nil { // another version may have stored another type
+		n.add(time.Since(r.began))
+	}
+}
+
+// counts returns how many records of each type were taken, how many per second of
+// late, and how many of Delivery say that a message was rebound.
+func (r *recorder) counts() (total map[RecordType]int64, rates map[RecordType]float64, rebound int64) {
 	total, rates = map[RecordType]int64{}, map[RecordType]float64{}
 	at := time.Since(r.began)
 	for t, m := range r.taken {
@@ -204,7 +216,11 @@ func (r *recorder) counts() (total map[RecordType]int64, rates map[RecordType]fl
 			total[t], rates[t] = n, m.rate(at)
 		}
 	}
-	return total, rates
+	if rebound = r.rebound.total.Load(); rebound > 0 {
+		total[Delivery] += rebound
+		rates[Delivery] += r.rebound.rate(at)
+	}
+	return total, rates, rebound
 }
 
 func (r *recorder) call(rec Record) (err error) {

@@ -80,6 +80,7 @@ func NewScheduler(sp spool.Spool, inject Handler, opts *Options) (*Scheduler, er
 	s.jobs, s.cancelJobs = context.WithCancelCause(context.Background())
 	s.hard, s.cancelHard = context.WithCancel(context.Background())
 	s.recorder = newRecorder(s.hard, &o, s.pool)
+	s.recorder.patterns = &s.patterns
 	s.state.init()
 	s.suspending = make(chan struct{}, 1)
 	s.begun = make(chan struct{})

@@ -39,6 +39,11 @@ type Stats struct {
 	InjectTime  Histogram `json:"inject_time"`
 	HandlerTime Histogram `json:"handler_time"`
 
+	// Rebound counts, of Outcomes[Delivery], the successes of the inject callback after
+	// which the message went on to another queue. The others are ends: successes of
+	// other handlers, or of the callback where there are none.
+	Rebound int64 `json:"rebound"`
+
 	Outcomes map[RecordType]int64   `json:"outcomes"` // records taken since the Scheduler was made
 	Rates    map[RecordType]float64 `json:"rates"`    // of those, per second in the last minute, or since then if that is less
 	Retries  map[RetryCause]int64   `json:"retries"`  // failed attempts whose message is tried again, since then
@@ -178,7 +183,7 @@ func (st *Stats) sum(q *QueueStats) {
 // counts is the part of Stats that is in memory.
 func (s *Scheduler) counts() Stats {
 	st := Stats{Time: time.Now().UTC(), Records: s.recorder.waiting.Load(), Dropped: s.recorder.dropped.Load()}
-	st.Outcomes, st.Rates = s.recorder.counts()
+	st.Outcomes, st.Rates, st.Rebound = s.recorder.counts()
 	s.times.count(&st)
 	st.Kept, st.KeptBytes = s.kept.counts()
 	s.mu.Lock()

@@ -266,3 +266,25 @@ func TestStatsWhileRunning(t *testing.T) {
 		}
 	})
 }
+
+// TestStatsRebound: a message whose callback and whose handler succeed is delivered once;
+// without handlers the callback's success is the delivery.
+func TestStatsRebound(t *testing.T) {
+	ok := func(context.Context, *Message) error { return nil }
+	for _, tt := range []struct {
+		handlers map[string]Handler
+		outcomes int64
+		rebound  int64
+	}{{nil, 3, 0}, {map[string]Handler{"*": ok}, 6, 3}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := start(t, ok, setup{handlers: tt.handlers})
+			for _, to := range []string{"a@example.com", "b@example.com", "c@example.net"} {
+				w.submit(to, nil, mail)
+			}
+			synctest.Wait()
+			if st := w.sched.Stats(); st.Outcomes[Delivery] != tt.outcomes || st.Rebound != tt.rebound || st.Rates[Delivery] == 0 {
+				t.Errorf("with %d handlers: %d deliveries of which %d were rebound, want %d and %d", len(tt.handlers), st.Outcomes[Delivery], st.Rebound, tt.outcomes, tt.rebound)
+			}
+		})
+	}
+}
