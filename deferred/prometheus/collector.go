@@ -104,8 +104,13 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 
 func (c *Collector) collectTotals(m metrics, st *queue.Stats) {
 	for t, d := range c.d.records {
-		m.counter(d, float64(st.Outcomes[t]))
+		n := st.Outcomes[t]
+		if t == queue.Delivery {
+			n -= st.Rebound
+		}
+		m.counter(d, float64(n))
 	}
+	m.counter(c.d.rebound, float64(st.Rebound))
 	for cause, n := range st.Retries {
 		m.counter(c.d.retries, float64(n), string(cause))
 	}

@@ -28,7 +28,7 @@ var (
 	update = flag.Bool("update", false, "write testdata/metrics.txt anew")
 )
 
-// start runs a scheduler whose callback does what the subject says.
+// start runs a scheduler whose callback and handler do what the recipient says.
 func start(t *testing.T, sp spool.Spool) *queue.Scheduler {
 	t.Helper()
 	sched, err := queue.NewScheduler(sp, func(_ context.Context, m *queue.Message) error {
@@ -45,7 +45,12 @@ func start(t *testing.T, sp spool.Spool) *queue.Scheduler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := sched.Handle("*", func(context.Context, *queue.Message) error { return errors.New("down") }); err != nil {
+	if err := sched.Handle("*", func(_ context.Context, m *queue.Message) error {
+		if strings.HasPrefix(m.Envelope.Recipients[0].Address, "ok@") {
+			return nil
+		}
+		return errors.New("down")
+	}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -119,7 +124,7 @@ func expose(t *testing.T, reg *prometheus.Registry) string {
 func TestMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sched := start(t, spool.NewMemory())
-		submit(t, sched, "a@example.com", "b@example.com", "c@example.net", "bounce@example.com", "retry@example.com", "hold@example.com")
+		submit(t, sched, "a@example.com", "b@example.com", "c@example.net", "ok@example.net", "bounce@example.com", "retry@example.com", "hold@example.com")
 		synctest.Wait()
 		time.Sleep(30 * time.Second)
 		got := expose(t, register(t, sched, &Options{Classes: tenants}))
@@ -137,6 +142,40 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("got\n%swant\n%s", got, want)
 		}
 	})
+}
+
+// TestDelivered: a message that is rebound and then delivered is delivered once, and so is
+// one that ends with the callback, where there are no handlers.
+func TestDelivered(t *testing.T) {
+	ok := func(context.Context, *queue.Message) error { return nil }
+	for _, tt := range []struct {
+		handlers           bool
+		rebound, delivered int
+	}{{true, 2, 2}, {false, 0, 2}} {
+		synctest.Test(t, func(t *testing.T) {
+			sched, err := queue.NewScheduler(spool.NewMemory(), ok, &queue.Options{Logger: slog.New(slog.DiscardHandler), Record: func(context.Context, queue.Record) error { return nil }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.handlers {
+				if err := sched.Handle("*", ok); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer synctest.Wait()
+			defer cancel()
+			go sched.Run(ctx)
+			submit(t, sched, "a@example.com", "b@example.net")
+			synctest.Wait()
+			text := expose(t, register(t, sched, nil))
+			for name, want := range map[string]int{"rebound": tt.rebound, "delivered": tt.delivered} {
+				if line := fmt.Sprintf("deferredqueue_messages_%s_total{} %d\n", name, want); !strings.Contains(text, line) {
+					t.Errorf("handlers %t: %q is missing in\n%s", tt.handlers, line, text)
+				}
+			}
+		})
+	}
 }
 
 // openSpool opens an embedded spool, which has metrics of its own.

@@ -12,6 +12,7 @@ type descs struct {
 	labels  prometheus.Labels
 	records map[queue.RecordType]*prometheus.Desc
 
+	rebound                                             *prometheus.Desc
 	retries, recordsWaiting, recordsDropped             *prometheus.Desc
 	untilInject, inject, handler                        *prometheus.Desc
 	kept, keptBytes, unrouted, damaged, queues, oldest  *prometheus.Desc
@@ -28,7 +29,7 @@ func newDescs(labels prometheus.Labels) descs {
 	d := descs{labels: labels}
 	d.records = map[queue.RecordType]*prometheus.Desc{
 		queue.Reception:        d.add("messages_received_total", "Messages accepted."),
-		queue.Delivery:         d.add("messages_delivered_total", "Handlers that succeeded; that of the deferred queue counts, too."),
+		queue.Delivery:         d.add("messages_delivered_total", "Messages that left the host: handlers that succeeded, or the inject callback where there are none."),
 		queue.TransientFailure: d.add("messages_transfail_total", "Attempts that failed, and messages that were held."),
 		queue.Bounce:           d.add("messages_fail_total", "Messages that were rejected for good."),
 		queue.Expiration:       d.add("messages_expired_total", "Messages whose life was over."),
@@ -37,6 +38,7 @@ func newDescs(labels prometheus.Labels) descs {
 		queue.Rejection:        d.add("rejections_total", "Replies 4xx and 5xx to clients."),
 		queue.Delayed:          d.add("delay_notices_total", "Senders that were told of a delay."),
 	}
+	d.rebound = d.add("messages_rebound_total", "Messages that passed the inject callback and were bound for another queue.")
 	d.retries = d.add("retries_total", "Failed attempts after which the message is tried again, by cause.", "cause")
 	d.recordsWaiting = d.add("records_waiting", "Records that wait to be taken.")
 	d.recordsDropped = d.add("rejection_records_dropped_total", "Records of rejections that found no room.")

@@ -32,7 +32,7 @@ func TestPrometheus(t *testing.T) {
 		}
 	}
 	sched := start(t, openSpool(t))
-	submit(t, sched, "a@example.com", "b@example.net", "bounce@example.com", "retry@example.com", "hold@example.com")
+	submit(t, sched, "a@example.com", "b@example.net", "ok@example.net", "bounce@example.com", "retry@example.com", "hold@example.com")
 	endpoint := httptest.NewServer(promhttp.HandlerFor(register(t, sched, &Options{Classes: tenants}), promhttp.HandlerOpts{}))
 	defer endpoint.Close()
 
@@ -43,11 +43,15 @@ func TestPrometheus(t *testing.T) {
 	}
 
 	server := startPrometheus(t, strings.TrimPrefix(endpoint.URL, "http://"))
-	await(t, func() bool { return queryValue(t, server, "deferredqueue_messages_received_total") == "5" })
+	for _, query := range []string{"deferredqueue_messages_received_total == 6", "deferredqueue_messages_rebound_total == 3", "deferredqueue_messages_delivered_total == 1", "deferredqueue_messages_fail_total == 1"} {
+		await(t, func() bool { return queryValue(t, server, query) != "" })
+	}
 	for query, want := range map[string]string{
+		"deferredqueue_messages_rebound_total":                      "3",
+		"deferredqueue_messages_delivered_total":                    "1",
 		"deferredqueue_messages_fail_total":                         "1",
 		`sum(deferredqueue_held_messages)`:                          "1",
-		`deferredqueue_until_inject_seconds_count`:                  "5",
+		`deferredqueue_until_inject_seconds_count`:                  "6",
 		`count(deferredqueue_until_inject_seconds_bucket) > bool 9`: "1",
 	} {
 		if got := queryValue(t, server, query); got != want {
