@@ -17,8 +17,10 @@
 // The context of the reception is part of the metadata of each message, under the
 // names of W3C Trace Context, traceparent and tracestate, and so survives restarts,
 // retries and rebinding. A message that a host hands in with Scheduler.Submit under a
-// context with a span is received as its child. The context of a handler has the span of
-// the attempt: what the handler calls is traced below it.
+// context with a span is received as its child. A notice to a sender has the context of
+// the message that it is about, so that its attempts link to that reception. The
+// context of a handler has the span of the attempt: what the handler calls is traced
+// below it.
 //
 // # Attributes
 //

@@ -33,18 +33,22 @@ type host struct {
 	stop  func()
 }
 
-func newHost(t *testing.T, sp spool.Spool, opts Options, inject queue.Handler, next queue.Handler) *host {
+func newHost(t *testing.T, sp spool.Spool, opts Options, inject queue.Handler, next queue.Handler, change ...func(*queue.Options)) *host {
 	t.Helper()
 	h := &host{t: t, spans: tracetest.NewInMemoryExporter()}
 	opts.TracerProvider = sdk.NewTracerProvider(sdk.WithSyncer(h.spans))
 	tracing := New(&opts)
-	var err error
-	h.sched, err = queue.NewScheduler(sp, tracing.Handler(inject), &queue.Options{
+	o := &queue.Options{
 		Logger: slog.New(slog.DiscardHandler), Arriving: tracing.Arriving, Record: func(context.Context, queue.Record) error { return nil },
 		Configure: func(string) queue.Config {
 			return queue.Config{Backoff: queue.Backoff{Base: time.Minute, Jitter: -1}}
 		},
-	})
+	}
+	for _, f := range change {
+		f(o)
+	}
+	var err error
+	h.sched, err = queue.NewScheduler(sp, tracing.Handler(inject), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,6 +268,45 @@ func TestPrivacy(t *testing.T) {
 			}
 			if said != addresses {
 				t.Errorf("Addresses %v: the sender is named: %v", addresses, said)
+			}
+		})
+	}
+}
+
+// TestNotice: the attempts at a notice link to the reception of the message that it is
+// about, with the state of its trace.
+func TestNotice(t *testing.T) {
+	for _, same := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHost(t, spool.NewMemory(), Options{SameTrace: same}, func(_ context.Context, m *queue.Message) error {
+				if m.Meta[queue.MetaNotice] == "" {
+					return queue.Reject(550, "5.1.1 no such user")
+				}
+				return nil
+			}, nil, func(o *queue.Options) { o.Notices = &queue.NoticeOptions{ReportingMTA: "relay.example"} })
+			h.run()
+			state, err := trace.ParseTraceState("vendor=1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.submit(trace.ContextWithRemoteSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{
+				TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled, TraceState: state,
+			})))
+			synctest.Wait()
+			got, want := h.tell(), []string{
+				"receive producer deferred 1",
+				"process consumer deferred 1 Bounce failed: 550 5.1.1",
+				"process consumer deferred 1 Delivery", // of the notice
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("got %q\nwant %q", got, want)
+			}
+			spans := h.spans.GetSpans()
+			for _, s := range spans[1:] {
+				checkLink(t, s, spans[0].SpanContext, same)
+				if !same && len(s.Links) == 1 && s.Links[0].SpanContext.TraceState().Get("vendor") != "1" {
+					t.Errorf("the link has the state %q", s.Links[0].SpanContext.TraceState())
+				}
 			}
 		})
 	}
