@@ -65,6 +65,7 @@ func TestLateSetContent(t *testing.T) {
 			t.Error("SetContent of a message that its handler has returned")
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(bodies) != 1 || bodies[0] != "in time" {
 			t.Errorf("the next handler saw %q", bodies)
 		}
@@ -91,6 +92,7 @@ func TestLateMeta(t *testing.T) {
 		kept.Meta["late"] = "yes"
 		close(block)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if strings.Join(seen, "") != "" || len(seen) != 2 {
 			t.Errorf("the next handler saw %q", seen)
 		}
