@@ -62,6 +62,7 @@ func TestShortenSize(t *testing.T) {
 func FuzzParameters(f *testing.F) {
 	f.Add("RCPT TO:<a@b.example> ORCPT=rfc822;+C3+BC")
 	f.Add(`RCPT TO:<"a> ORCPT=rfc822;+C3+BC"@b.example> ORCPT=rfc822;+FF`)
+	f.Add("RCPT TO:<a@b.example> ORCPT=x400;C")
 	f.Add("MAIL FROM:<@a.example:b@c.example> SIZE=99999999999")
 	f.Fuzz(func(t *testing.T, line string) {
 		given := []byte(line)
@@ -70,7 +71,9 @@ func FuzzParameters(f *testing.F) {
 		if string(given) != line {
 			t.Fatal("the line of the caller was changed")
 		}
-		if again := rewriteORcpt(orcpt); !bytes.Contains(bytes.ToLower(orcpt), []byte("rfc822;")) && !bytes.Equal(again, orcpt) {
+		lower := bytes.ToLower(orcpt) // a mark that comes from outside is taken away
+		once := bytes.Contains(lower, []byte("rfc822;")) || bytes.Contains(lower, []byte(`\x{e000}`))
+		if again := rewriteORcpt(orcpt); !once && !bytes.Equal(again, orcpt) {
 			t.Errorf("%q becomes %q becomes %q", line, orcpt, again)
 		}
 		if again, m := shortenSize(size); n > 0 && (!bytes.Equal(again, size) || m != 0) {
