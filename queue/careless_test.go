@@ -152,6 +152,7 @@ func TestInjectAfterEnd(t *testing.T) {
 func TestKeepAfterAbort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := start(t, func(context.Context, *Message) error { return nil })
+		synctest.Wait() // it runs, so that Keep keeps in memory
 		tx, entries := w.begin()
 		tx.Abort()
 		if err := tx.Keep(t.Context(), entries...); err == nil {

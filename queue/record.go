@@ -49,7 +49,7 @@ type Record struct {
 
 	PeerAddress        Peer   // who handed the message in
 	ReceptionProtocol  string // "ESMTP", "LMTP"; empty: not by SMTP
-	DeliveryProtocol   string // how it was delivered; empty: it was not
+	DeliveryProtocol   string // "DeferredSmtpInjection" of the deferred queue; empty of others: only their handlers know
 	SessionID          string // of the SMTP session that brought the message
 	TLSCipher          string // of that session, as the following two; empty: no TLS
 	TLSProtocolVersion string
@@ -57,7 +57,7 @@ type Record struct {
 
 	NodeID  string // the host that wrote the record
 	Meta    map[string]string
-	Headers map[string]string // header fields that the host wants in its records
+	Headers map[string]string // header fields that the host wants in its records; a last record of more than 1 MiB has neither these nor Meta
 }
 
 // A Response is an SMTP reply (RFC 5321, section 4.2), the peer's or our own.
